@@ -1,0 +1,1 @@
+"""What `unsup_meta.py` is written in: one idea a file."""

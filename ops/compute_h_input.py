@@ -1,0 +1,219 @@
+"""What ComputeH sees before its convolutions (App.81-95), and the error signal it adds (App.31)."""
+import numpy as np
+
+from ops.activations import sigmoid
+from ops.primitive import NO_TAPE, block, kernel
+
+EPS = 1e-6  # inside every root
+
+
+def _stats(w, axis):
+    """[|w|, root mean square, mean, deviation] over `axis` (App.85-89), each with the kept axis's length."""
+    mean = w.mean(axis)
+    rms = np.sqrt((w * w).mean(axis) + EPS)
+    centred = w - np.expand_dims(mean, axis)
+    sd = np.sqrt((centred * centred).mean(axis) + EPS)
+    return np.stack([np.abs(w).mean(axis), rms, mean, sd], axis=1).astype(w.dtype)
+
+
+def _stats_vjp(g, w, stats, axis):
+    """Gradient of `_stats` with respect to w, given g [n, 4]."""
+    g = g / g.dtype.type(w.shape[axis])
+    of_abs, of_rms, of_mean, of_sd = (np.expand_dims(column, axis) for column in g.T)
+    _, rms, mean, sd = (np.expand_dims(column, axis) for column in stats.T)
+    # the deviation's share of the mean cancels: deviations sum to zero
+    return np.sign(w) * of_abs + w * (of_rms / rms + of_sd / sd) + (of_mean - mean * of_sd / sd)
+
+
+def _weight_stats_vjp(g, tape, wanted):
+    s, norm = tape["s"], tape["norm"]
+    g = (g - s / norm ** 2 * (g * s).mean()) / norm
+    grads = {}
+    if 0 in wanted:
+        grads[0] = _stats_vjp(g[:, :4], tape["below"], s[:, :4], 0)
+    if 1 in wanted:
+        grads[1] = _stats_vjp(g[:, 4:], tape["above"], s[:, 4:], 1)
+    return grads
+
+
+@block(vjp=_weight_stats_vjp)
+def weight_stats(W_below, W_above, units, *, tape=NO_TAPE):
+    """Stats(W^l, axis 0) and Stats(W^(l+1), axis 1) -> [N, 8] (App.85-92), divided together by their
+    root mean square (D4).  A matrix that does not exist (None) counts as zero statistics.
+    """
+    dtype = (W_below if W_below is not None else W_above).dtype
+    s = np.zeros((units, 8), dtype)
+    if W_below is not None:
+        s[:, :4] = _stats(W_below, 0)
+    if W_above is not None:
+        s[:, 4:] = _stats(W_above, 1)
+    norm = np.sqrt((s * s).mean() + dtype.type(EPS))
+    tape.update(below=W_below, above=W_above, s=s, norm=norm)
+    return s / norm
+
+
+def position_code(units, dtype):
+    """sin and cos of `units` points evenly spaced from 0 to 4 pi, both ends included: [N, 2] (App.81-82, D3)."""
+    angle = np.linspace(0, 4 * np.pi, units)
+    return np.stack([np.sin(angle), np.cos(angle)], axis=1).astype(dtype)
+
+
+@kernel()
+def input_moments(x, z, position, d, mean, inv):
+    """Mean and 1 / deviation over batch and units of each channel of [x, z, p0, p1, d]."""
+    B, N, D = d.shape
+    total, total_sq = np.zeros(4 + D), np.zeros(4 + D)
+    for sweep in range(2):
+        for b in range(B):
+            s = np.zeros(4 + D, d.dtype)
+            for n in range(N):
+                first = (x[b, n], z[b, n], position[n, 0], position[n, 1])
+                if sweep == 0:
+                    for c in range(4):
+                        s[c] += first[c]
+                    for c in range(D):
+                        s[4 + c] += d[b, n, c]
+                else:
+                    for c in range(4):
+                        s[c] += (first[c] - mean[c]) ** 2
+                    for c in range(D):
+                        v = d[b, n, c] - mean[4 + c]
+                        s[4 + c] += v * v
+            if sweep == 0:
+                total += s
+            else:
+                total_sq += s
+        if sweep == 0:
+            mean[:] = total / (B * N)
+    inv[:] = 1 / np.sqrt(total_sq / (B * N) + EPS)
+
+
+@kernel()
+def fill_input(x, z, position, d, stats, b, beta, mean, inv, out):
+    """out[b, n] = [s0, s1, BatchNorm([x, z, p0, p1, d]) + beta, b]: concatenated without temporaries."""
+    B, N, D = d.shape
+    for i in range(B):
+        for n in range(N):
+            for c in range(8):
+                out[i, n, c] = stats[n, c]
+            out[i, n, 8] = (x[i, n] - mean[0]) * inv[0] + beta[0]
+            out[i, n, 9] = (z[i, n] - mean[1]) * inv[1] + beta[1]
+            out[i, n, 10] = (position[n, 0] - mean[2]) * inv[2] + beta[2]
+            out[i, n, 11] = (position[n, 1] - mean[3]) * inv[3] + beta[3]
+            for c in range(D):
+                out[i, n, 12 + c] = (d[i, n, c] - mean[4 + c]) * inv[4 + c] + beta[4 + c]
+            out[i, n, 12 + D] = b[n]
+
+
+@kernel()
+def input_sums(g, m3, beta, total, total_xhat, g_stats, g_b):
+    """Sums of g and g xhat per normalised channel; g of the tiled statistics and bias, summed over the batch."""
+    B, N, channels = g.shape
+    normalised = channels - 9
+    for i in range(B):
+        s, sx = np.zeros_like(beta), np.zeros_like(beta)
+        for n in range(N):
+            for c in range(8):
+                g_stats[n, c] += g[i, n, c]
+            g_b[n] += g[i, n, channels - 1]
+            for c in range(normalised):
+                s[c] += g[i, n, 8 + c]
+                sx[c] += g[i, n, 8 + c] * (m3[i, n, 8 + c] - beta[c])
+        total += s
+        total_xhat += sx
+
+
+@kernel()
+def input_vjp(g, m3, beta, inv, mean_g, mean_gx, gx, gz, gd):
+    """Gradient through the batch norm of ComputeH's input, for x, z and d."""
+    B, N, D = gd.shape
+    for i in range(B):
+        for n in range(N):
+            for c in range(2):
+                xhat = m3[i, n, 8 + c] - beta[c]
+                v = inv[c] * (g[i, n, 8 + c] - mean_g[c] - xhat * mean_gx[c])
+                if c == 0:
+                    gx[i, n] = v
+                else:
+                    gz[i, n] = v
+            for c in range(D):
+                xhat = m3[i, n, 12 + c] - beta[4 + c]
+                gd[i, n, c] = inv[4 + c] * (g[i, n, 12 + c] - mean_g[4 + c] - xhat * mean_gx[4 + c])
+
+
+def _compute_h_input_vjp(g, tape, wanted):
+    m3, beta, inv = tape["m3"], tape["beta"], tape["inv"]
+    g = np.ascontiguousarray(g)
+    B, N, channels = g.shape
+    total, total_xhat = np.zeros(channels - 9), np.zeros(channels - 9)
+    g_stats, g_b = np.zeros((N, 8), g.dtype), np.zeros(N, g.dtype)
+    input_sums(g, m3, beta, total, total_xhat, g_stats, g_b)
+    mean_g, mean_gx = ((t / (B * N)).astype(g.dtype) for t in (total, total_xhat))
+    gx, gz = np.empty((B, N), g.dtype), np.empty((B, N), g.dtype)
+    gd = np.empty((B, N, channels - 13), g.dtype)
+    input_vjp(g, m3, beta, inv, mean_g, mean_gx, gx, gz, gd)
+    return {0: gx, 1: gz, 2: gd, 3: g_stats, 4: g_b, 5: total.astype(g.dtype)}
+
+
+@block(vjp=_compute_h_input_vjp)
+def compute_h_input(x, z, d, stats, b, beta, *, tape=NO_TAPE):
+    """m3 = [s0, s1, BatchNorm([x, z, p0, p1, d], [0, 1]) + beta, b] (App.83-95), tiled to [B, N, 13 + D].
+
+    x, z [B, N]; d [B, N, D]; stats [N, 8]; b [N]; beta [4 + D].
+    """
+    B, N, D = d.shape
+    position, d = position_code(N, d.dtype), np.ascontiguousarray(d)
+    x, z = np.ascontiguousarray(x), np.ascontiguousarray(z)
+    mean, inv = np.empty(4 + D, d.dtype), np.empty(4 + D, d.dtype)
+    input_moments(x, z, position, d, mean, inv)
+    m3 = np.empty((B, N, 13 + D), d.dtype)
+    fill_input(x, z, position, d, stats, b, beta, mean, inv, m3)
+    tape.update(m3=m3, beta=beta, inv=inv)
+    return m3
+
+
+@kernel()
+def add_gated(d, gate, e, out):
+    """out += d gate[..., None] + e, in one pass."""
+    rows, channels = d.shape
+    for r in range(rows):
+        for c in range(channels):
+            out[r, c] += d[r, c] * gate[r] + e[c]
+
+
+@kernel()
+def gate_vjp(g, d, gate, gd, gz):
+    """Gradients of `d gate[..., None]` with respect to d and, through the sigmoid, to z."""
+    rows, channels = d.shape
+    for r in range(rows):
+        total = d.dtype.type(0)
+        for c in range(channels):
+            gd[r, c] = g[r, c] * gate[r]
+            total += g[r, c] * d[r, c]
+        gz[r] = total * gate[r] * (1 - gate[r])
+
+
+def _error_signal_vjp(g, tape, wanted):
+    d, gate, h, E = (tape[k] for k in ("d", "gate", "h", "E"))
+    rows = np.ascontiguousarray(g).reshape(d.shape)
+    gd, gz = np.empty_like(d), np.empty_like(gate)
+    gate_vjp(rows, d, gate, gd, gz)
+    return {
+        0: gd.reshape(g.shape),
+        1: gz.reshape(g.shape[:2]),
+        2: np.matmul(rows, E.T).reshape(g.shape[:2] + (E.shape[0],)),
+        3: np.matmul(h.T, rows),
+        4: rows.sum(axis=0),
+    }
+
+
+@block(vjp=_error_signal_vjp)
+def error_signal(d, z, h, E, e, *, tape=NO_TAPE):
+    """delta = d sigmoid(z) + h E + e (App.31): d [B, N, D], z [B, N], h [B, N, H], E [H, D], e [D] -> [B, N, D]."""
+    rows = np.ascontiguousarray(d).reshape(-1, d.shape[2])
+    h = np.ascontiguousarray(h).reshape(len(rows), -1)
+    gate = sigmoid(np.ascontiguousarray(z)).reshape(-1)
+    out = np.matmul(h, E)
+    add_gated(rows, gate, e, out)
+    tape.update(d=rows, gate=gate, h=h, E=E)
+    return out.reshape(d.shape)

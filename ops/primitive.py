@@ -1,0 +1,74 @@
+"""How a block of the paper becomes an autograd primitive with a hand-derived VJP.
+
+    @block(vjp=square_vjp)
+    def square(x, *, tape):
+        tape.update(x=x)                 # what the backward pass needs, nothing else
+        return x * x
+
+`tape` is a fresh dict where autograd is recording and a `NoTape` where it is not, so applying the
+rule keeps no intermediates.  The VJP is `square_vjp(g, tape, wanted)`: `wanted` is the set of
+argument positions that need a gradient, and it returns {position: gradient}.
+"""
+import functools
+import threading
+
+import numpy as np
+from autograd.extend import defvjp_argnums, primitive
+from autograd.tracer import isbox
+from numba import njit
+
+# Loops may be reassociated into SIMD sums and fused multiply-adds, but NaN and infinity keep their
+# meaning (plain `fastmath=True` would let a NaN through unseen).
+kernel = functools.partial(njit, cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
+
+
+class NoTape(dict):
+    """A tape that forgets: nothing is being differentiated."""
+
+    def update(self, **saved):
+        pass
+
+
+NO_TAPE = NoTape()
+
+
+def block(vjp):
+    """Decorator: make `forward(*args, tape)` an autograd primitive with VJP `vjp(g, tape, wanted)`.
+
+    Arguments are positional; those that are not arrays (an axis, a name) are never asked for a
+    gradient.  Only autograd's public extension interface is used; forward-mode is not defined.
+    """
+
+    def decorate(forward):
+        recorded = primitive(forward)
+
+        def vjp_argnums(argnums, ans, args, kwargs):
+            wanted, tape = frozenset(argnums), kwargs["tape"]
+
+            def pull_back(g):
+                grads = vjp(g, tape, wanted)
+                return [grads[argnum] for argnum in argnums]
+
+            return pull_back
+
+        defvjp_argnums(recorded, vjp_argnums)
+
+        @functools.wraps(forward)
+        def op(*args):
+            return recorded(*args, tape={} if any(map(isbox, args)) else NO_TAPE)
+
+        return op
+
+    return decorate
+
+
+_buffers = threading.local()
+
+
+def scratch(name, shape, dtype):
+    """An uninitialised array that the next call with the same `name` and dtype will overwrite."""
+    cache = _buffers.__dict__
+    size, key = int(np.prod(shape)), (name, np.dtype(dtype).char)
+    if key not in cache or cache[key].size < size:
+        cache[key] = np.empty(size, dtype)
+    return cache[key][:size].reshape(shape)

@@ -1,0 +1,83 @@
+"""Matrix products as primitives: plain numpy inside, and a VJP that makes no more than it must."""
+import numpy as np
+
+from ops.primitive import NO_TAPE, block
+
+
+def _to_shape(g, shape):
+    """Sum over the leading axis that broadcasting added, if it did."""
+    return g if g.ndim == len(shape) else g.sum(axis=0)
+
+
+def _matmul_vjp(g, tape, wanted):
+    a, b = tape["a"], tape["b"]
+    grads = {}
+    if 0 in wanted:
+        grads[0] = _to_shape(np.matmul(g, b.swapaxes(-1, -2)), a.shape)
+    if 1 in wanted and a.ndim == 3 and b.ndim == 2:  # one product over all the rows
+        grads[1] = np.matmul(a.reshape(-1, a.shape[2]).T, np.ascontiguousarray(g).reshape(-1, g.shape[2]))
+    elif 1 in wanted:
+        grads[1] = _to_shape(np.matmul(a.swapaxes(-1, -2), g), b.shape)
+    return grads
+
+
+@block(vjp=_matmul_vjp)
+def matmul(a, b, *, tape=NO_TAPE):
+    """a @ b for matrices [I, K], [K, J], either of them optionally in a stack [G, ., .]."""
+    tape.update(a=a, b=b)
+    return np.matmul(a, b)
+
+
+def _transport_vjp(g, tape, wanted):
+    V, delta = tape["V"], tape["delta"]
+    B, _, C = delta.shape
+    gt = np.ascontiguousarray(g.transpose(1, 0, 2)).reshape(V.shape[0], B * C)
+    grads = {}
+    if 0 in wanted:
+        dt = np.ascontiguousarray(delta.transpose(1, 0, 2)).reshape(V.shape[1], B * C)
+        grads[0] = np.matmul(gt, dt.T)
+    if 1 in wanted:
+        grads[1] = np.matmul(V.T, gt).reshape(V.shape[1], B, C).transpose(1, 0, 2)
+    return grads
+
+
+@block(vjp=_transport_vjp)
+def transport(V, delta, *, tape=NO_TAPE):
+    """dhat_bmc = sum_j delta_bjc V_mj: V [M, N], delta [B, N, C] -> [B, M, C] (App.32)."""
+    tape.update(V=V, delta=delta)
+    return np.matmul(V, delta)
+
+
+def _pair_vjp(g, tape, wanted):
+    return {0: g[0], 1: g[1]}
+
+
+@block(vjp=_pair_vjp)
+def pair(W, V, *, tape=NO_TAPE):
+    """[2, I, J]: W and V side by side, since every equation of the weight update serves both."""
+    return np.stack([W, V])
+
+
+def _half_vjp(g, tape, wanted):
+    out = np.zeros((2,) + g.shape, g.dtype)
+    out[tape["which"]] = g
+    return {0: out}
+
+
+@block(vjp=_half_vjp)
+def half(WV, which, *, tape=NO_TAPE):
+    """WV[which]: W (0) or V (1) of a pair."""
+    tape.update(which=which)
+    return WV[which]
+
+
+def _move_towards_vjp(g, tape, wanted):
+    lr = tape["lr"]
+    return {0: g * (1 - lr), 1: g * lr}
+
+
+@block(vjp=_move_towards_vjp)
+def move_towards(p, target, lr, *, tape=NO_TAPE):
+    """p (1 - lr) + target lr, any shape (App.5-7)."""
+    tape.update(lr=p.dtype.type(lr))
+    return p * p.dtype.type(1 - lr) + target * p.dtype.type(lr)

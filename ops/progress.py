@@ -1,0 +1,70 @@
+"""What a run tells: `metrics.jsonl`, one flushed JSON object a line, and a live progress line."""
+import json
+import sys
+import time
+from pathlib import Path
+
+from ops.errors import InputError
+from ops.files import write_atomically
+
+
+class MetricsLog:
+    """Appends to `path`.  On resuming, lines of later meta-steps than `resume_step` are removed first."""
+
+    def __init__(self, path, resume_step=None):
+        path = Path(path)
+        if resume_step is None:
+            write_atomically(path, b"")
+        elif path.exists():
+            lines = [line for line in path.read_text().splitlines(True) if _belongs(line, resume_step)]
+            write_atomically(path, "".join(lines).encode())
+        try:
+            self._file = open(path, "a")
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+
+    def write(self, record):
+        """Append {name: value} and flush it."""
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+
+    def close(self):
+        """Close the file."""
+        self._file.close()
+
+
+def _belongs(line, step):
+    try:
+        return line.endswith("\n") and json.loads(line)["step"] <= step
+    except (ValueError, KeyError, TypeError):  # a line cut off by a crash
+        return False
+
+
+def clock(seconds):
+    """1:02:03 or 2:03."""
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+class Progress:
+    """Rewrites one line on a terminal; elsewhere prints a line every `every` seconds."""
+
+    def __init__(self, stream=None, every=15.0):
+        self.stream, self.every = stream or sys.stdout, every
+        self.live = self.stream.isatty()
+        self._last = -1e9
+
+    def show(self, text):
+        """Show the newest state."""
+        now = time.monotonic()
+        if now - self._last < (0.2 if self.live else self.every):
+            return
+        self._last = now
+        self.stream.write(f"\r\x1b[K{text}" if self.live else text + "\n")
+        self.stream.flush()
+
+    def say(self, text):
+        """A line that stays."""
+        self.stream.write(("\r\x1b[K" if self.live else "") + text + "\n")
+        self.stream.flush()

@@ -1,0 +1,421 @@
+"""Algorithm 1: meta-train theta.  `python train.py --help` lists every setting.
+
+A *task* is a data set, a base-model architecture and a number of inner steps.  A *slot* holds one live
+task after another.  A *segment* is U updates of a task's phi and the gradient of J through them; phi_U
+is where the task's next segment starts (truncated there).  A meta-step averages the gradients of
+`meta_batch` segments and gives them to Adam.
+
+What a worker computes depends on theta, phi and the random streams keyed by (seed, slot, generation,
+inner step) alone, never on which worker it is, so in sync mode theta is the same to the bit for any
+number of workers.
+"""
+import argparse
+import dataclasses
+import json
+import os
+import signal
+import sys
+import time
+from collections import deque
+from pathlib import Path
+
+from ops.workers import ONE_THREAD
+
+if __name__ == "__main__":
+    os.environ.update({name: os.environ.get(name, "1") for name in ONE_THREAD})
+
+import numpy as np  # noqa: E402  (after the thread counts are set)
+
+import unsup_meta as um  # noqa: E402
+from ops import config as settings  # noqa: E402
+from ops.adam import Adam, clip_by_global_norm, global_norm, piecewise_rate  # noqa: E402
+from ops.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from ops.errors import InputError  # noqa: E402
+from ops.files import write_atomically  # noqa: E402
+from ops.flat import flatten, phi_shapes, unflatten  # noqa: E402
+from ops.initial import theta_shapes  # noqa: E402
+from ops.progress import MetricsLog, Progress, clock  # noqa: E402
+from ops.shared_memory import SharedArrays, remove_abandoned  # noqa: E402
+from ops.tasks import letters, load_glyphs, sample_letters_task  # noqa: E402
+from ops.workers import WorkerPool, usable_cores  # noqa: E402
+
+TASK, SEGMENT, VALIDATE, THETA = range(4)  # the random streams' families
+ATTEMPTS = 3  # of one segment, before the run gives up
+
+
+def stream(config, *key):
+    """The random stream of (seed, *key)."""
+    return np.random.default_rng([config.seed, *key])
+
+
+# --- What a worker does ---------------------------------------------------------------------------
+
+
+def sample_task(config, slot, generation, born, split="train"):
+    """Lines 5-7 of Alg. 1: (task, layer sizes, inner steps, phi_0) of a slot's `generation`-th task.
+
+    `born` is the meta-step at which it starts; the horizon grows with it (H.2).  The first tasks of
+    all start somewhere inside their horizon, so that slots do not run in step.
+    """
+    rng = stream(config, TASK if split == "train" else VALIDATE, slot, generation)
+    task = sample_letters_task(rng, load_glyphs(), config.ways, config.max_shift, letters(split, config.case))
+    units = round(np.exp(rng.uniform(np.log(config.min_units), np.log(config.max_units))))
+    hidden = int(rng.integers(config.min_layers, config.max_layers + 1))
+    sizes = [task.features] + [units] * hidden + [config.embedding]
+    scale = settings.horizon_scale(config, born)
+    horizon = max(1, round(rng.normal(scale, scale)))
+    if generation == 0:
+        horizon = max(1, round(horizon * rng.uniform()))
+    return task, sizes, horizon, um.init_phi(rng, sizes)
+
+
+class Worker:
+    """Runs segments and validations; all large arrays are in shared memory."""
+
+    def __init__(self, config, spec, block):
+        self.config = settings.Config(**config)
+        self.shared = SharedArrays({n: (tuple(s), d) for n, (s, d) in spec.items()}, block)
+        self.shapes = theta_shapes(**rule_sizes(self.config))
+        self.tasks = {}
+
+    def __call__(self, job):
+        return self.segment(**job) if "row" in job else self.validate(**job)
+
+    def theta(self):
+        """A consistent copy of the shared theta and its version: the writer makes the version odd while writing."""
+        version, vector = self.shared["version"], self.shared["theta"]
+        while True:
+            before = int(version[0])
+            copy = vector.copy()
+            if before % 2 == 0 and int(version[0]) == before:
+                return dict(zip(self.shapes, unflatten(copy, self.shapes.values(), copy=False))), before // 2
+
+    def live_task(self, slot, generation, born):
+        """`sample_task`, remembered while the task lives."""
+        if self.tasks.get(slot, (None,))[0] != generation:
+            self.tasks[slot] = generation, sample_task(self.config, slot, generation, born)
+        return self.tasks[slot][1]
+
+    def segment(self, job, row, slot, generation, born, t, parity, step):
+        """Lines 9-19 of Alg. 1: U updates from phi_t, J and its gradient into `row`, phi_(t+U) beside phi_t."""
+        config, started = self.config, time.perf_counter()
+        task, sizes, horizon, phi = self.live_task(slot, generation, born)
+        if t > 0:
+            pieces = unflatten(self.shared["phi"][slot, parity], phi_shapes(sizes))
+            phi = [um.Layer(*pieces[i:i + 3]) for i in range(0, len(pieces), 3)]
+        rng = stream(config, SEGMENT, slot, generation, t)
+        unrolls = int(rng.integers(*settings.unroll_range(config, step), endpoint=True))
+        x, labelled = task.segment(rng, unrolls, config.batch_size, config.pairs, config.shots)
+        theta, version = self.theta()
+        sampled, report = time.perf_counter(), {"classes": task.classes}
+        J, grad, phi = um.meta_gradient(theta, phi, x, labelled, config.lr, config.norm_eps, config.ridge,
+                                        config.objective == "cosine", report)
+        flatten((grad[name] for name in self.shapes), self.shared["grads"][row])
+        end = flatten((a for layer in phi for a in layer), self.shared["phi"][slot, 1 - parity])
+        finite = bool(np.isfinite(J) and np.isfinite(self.shared["grads"][row]).all() and np.isfinite(end).all())
+        return {"J": J, "accuracy": report["accuracy"], "finite": finite, "unrolls": unrolls, "horizon": horizon,
+                "sizes": sizes, "version": version, "kind": task.name.split("-")[0], "task": task.description,
+                "phi_norm": float(np.sqrt(np.mean(np.square(end)))),
+                "data_s": sampled - started, "unroll_s": time.perf_counter() - sampled}
+
+    def validate(self, job, index):
+        """J and accuracy of theta on held-out letters after `validate_inner_steps` updates of a fresh phi."""
+        config = self.config
+        task, _, _, _ = sample_task(config, index, 0, 0, split="heldout")
+        rng = stream(config, VALIDATE, index, 1)
+        phi, (theta, _) = um.init_phi(rng, [task.features, 128, 128, 128, 128, config.embedding]), self.theta()
+        for _ in range(config.validate_inner_steps):
+            phi = um.unsupervised_update(phi, task.unlabelled(rng, config.batch_size), theta, config.lr, config.norm_eps)
+        report = {"classes": task.classes}
+        J = um.meta_objective(phi, *task.labelled_pair(rng, config.shots, 50), config.ridge, report=report)
+        return {"J": float(J), "accuracy": report["accuracy"]}
+
+
+def make_worker(config, spec, block):
+    """What `WorkerPool` builds in each process."""
+    return Worker(config, spec, block)
+
+
+def rule_sizes(config):
+    """The sizes that theta's shapes follow from."""
+    return {name: getattr(config, name) for name in ("batch_size", "hdims", "delta", "top", "rank")}
+
+
+# --- The main process -----------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class LiveTask:
+    """A slot's task between segments; its phi lies in shared memory at [slot, parity]."""
+
+    slot: int
+    generation: int = 0  # tasks this slot has finished
+    born: int = 0        # meta-step at which the task started
+    t: int = 0           # inner steps done
+    parity: int = 0
+    floats: int = 0      # of phi
+
+    def job(self, row, step):
+        """The message that asks for its next segment."""
+        return {"job": row, "row": row, "step": step, "slot": self.slot, "generation": self.generation,
+                "born": self.born, "t": self.t, "parity": self.parity}
+
+    def advance(self, reply, step):
+        """Take over what a segment returned: go on from phi_U, or start a new task."""
+        self.t, self.parity = self.t + reply["unrolls"], 1 - self.parity
+        self.floats = sum(int(np.prod(s)) for s in phi_shapes(reply["sizes"]))
+        if self.t >= reply["horizon"] or not reply["finite"]:
+            self.generation, self.born, self.t, self.floats = self.generation + 1, step, 0, 0
+
+
+class Stop(Exception):
+    """The run was asked to stop."""
+
+
+class MetaTrainer:
+    """The state of a run: theta, Adam, the live tasks, the meta-step r; and the workers that serve it."""
+
+    def __init__(self, config, run, resume, progress):
+        self.config, self.run, self.progress = config, Path(run), progress
+        self.shapes = theta_shapes(**rule_sizes(config))
+        self.adam, self.step, self.failures = Adam(), 0, 0
+        self.elapsed, self.best = 0.0, None
+        self.tasks = [LiveTask(slot) for slot in range(config.live_tasks)]
+        self.theta = um.init_theta(stream(config, THETA), **rule_sizes(config))
+        phis = {}
+        if resume:
+            self.theta, state, phis = load_checkpoint(run, config, self.adam)
+            self.tasks = [LiveTask(**t) for t in state["tasks"]]
+            self.step, self.failures, self.elapsed, self.best = (state[k] for k in ("step", "failures", "elapsed", "best"))
+        self.count = config.workers or usable_cores()
+        self.shared = SharedArrays(self._spec())
+        for slot, phi in phis.items():
+            self.shared["phi"][slot, self.tasks[slot].parity, :len(phi)] = phi
+        self.publish()
+        self.pool = WorkerPool(self.count, "train", "make_worker", {
+            "config": dataclasses.asdict(config), "spec": self.shared.spec, "block": self.shared.block})
+        self.log = MetricsLog(self.run / "metrics.jsonl", self.step if resume else None)
+        self.stopping = False
+        self.started = self.saved = time.monotonic()
+        self.recent = deque(maxlen=100)
+
+    def _spec(self):
+        config = self.config
+        widest = [config.inputs()] + [config.max_units] * config.max_layers + [config.embedding]
+        floats = sum(int(np.prod(s)) for s in phi_shapes(widest))
+        size = sum(int(np.prod(s)) for s in self.shapes.values())
+        rows = config.meta_batch if config.mode == "sync" else 2 * self.count
+        return {"version": ((1,), "int64"), "theta": ((size,), "float32"), "grads": ((rows, size), "float32"),
+                "phi": ((config.live_tasks, 2, floats), "float32")}
+
+    def publish(self):
+        """Write theta where the workers read it; the version is odd while it is being written."""
+        version = self.shared["version"]
+        version[0] = 2 * self.step + 1
+        flatten((self.theta[name] for name in self.shapes), self.shared["theta"])
+        version[0] = 2 * self.step
+
+    def check_stop(self):
+        """Raise Stop once the time is up or a signal came."""
+        seconds = time.monotonic() - self.started
+        if self.stopping or (self.config.minutes and seconds > 60 * self.config.minutes):
+            raise Stop
+
+    def answers(self, jobs):
+        """Replies to `jobs`, in their order, from whichever workers are free.
+
+        A worker that died is replaced and its job computed again; an exception in a worker is shown
+        with its task; a job that fails ATTEMPTS times ends the run.
+        """
+        waiting, replies, attempts = deque(jobs), {}, {}
+        while len(replies) < len(jobs):
+            self.check_stop()
+            for rank in self.pool.idle():
+                if waiting:
+                    self.pool.submit(rank, waiting.popleft())
+            for _, job, reply in self.pool.wait():
+                if reply is not None and "error" not in reply:
+                    replies[job["job"]] = reply
+                    continue
+                self.report_failure(job, reply)
+                attempts[job["job"]] = attempts.get(job["job"], 0) + 1
+                if attempts[job["job"]] == ATTEMPTS:
+                    raise InputError(f"meta-step {self.step}: {job} failed {ATTEMPTS} times; the state before it is saved")
+                waiting.append(job)
+        return [replies[job["job"]] for job in jobs]
+
+    def report_failure(self, job, reply):
+        """Show what happened to a job that has to be done again."""
+        what = "its worker died" if reply is None else f"an exception in its worker:\n{reply['error']}"
+        self.progress.say(f"meta-step {self.step}: {what}; computed again: {job}")
+
+    def sync_step(self):
+        """Lines 4-24 of Alg. 1, all workers at the same theta: the next `meta_batch` slots, summed in slot order."""
+        config, waited = self.config, time.perf_counter()
+        first = self.step * config.meta_batch
+        chosen = [self.tasks[(first + i) % config.live_tasks] for i in range(config.meta_batch)]
+        replies = self.answers([task.job(row, self.step) for row, task in enumerate(chosen)])
+        waited = time.perf_counter() - waited
+        for task, reply in zip(chosen, replies):
+            task.advance(reply, self.step)
+        rows = [row for row, reply in enumerate(replies) if reply["finite"]]
+        self.count_failures(replies)
+        if rows:
+            total = self.shared["grads"][rows[0]].copy()
+            for row in rows[1:]:
+                total += self.shared["grads"][row]
+            self.apply_gradient(total / len(rows), replies, waited)
+        self.step += 1
+        self.publish()
+
+    def count_failures(self, replies):
+        """Log dropped segments; too many in a row end the run."""
+        for reply in replies:
+            self.failures = 0 if reply["finite"] else self.failures + 1
+            if not reply["finite"]:
+                self.progress.say(f"meta-step {self.step}: J or its gradient is not finite, dropped, "
+                                  f"task restarted: {reply['task']}, layers {reply['sizes']}")
+        if self.failures >= self.config.max_failures:
+            raise InputError(f"{self.failures} segments in a row were not finite; lower --meta-lr or --lr")
+
+    def apply_gradient(self, vector, replies, waited):
+        """Line 22 of Alg. 1: one Adam step on the averaged gradient, and its metrics."""
+        config, started = self.config, time.perf_counter()
+        grad = dict(zip(self.shapes, unflatten(vector, self.shapes.values(), copy=False)))
+        rate = piecewise_rate(self.step, *settings.rates(config))
+        grad, norm = clip_by_global_norm(grad, config.clip)
+        before = self.theta
+        self.theta = self.adam.update(before, grad, rate)
+        moved = global_norm({n: self.theta[n] - before[n] for n in before}) / global_norm(before)
+        good = [r for r in replies if r["finite"]]
+        average = lambda key: float(np.mean([r[key] for r in good]))
+        record = {"step": self.step, "seconds": round(self.elapsed + time.monotonic() - self.started, 3),
+                  "J": average("J"), "accuracy": average("accuracy"), "grad_norm": norm, "clipped": norm > config.clip,
+                  "meta_lr": rate, "update_ratio": moved, "segments": len(good), "dropped": len(replies) - len(good),
+                  "unrolls": average("unrolls"), "phi_norm": average("phi_norm"),
+                  "data_s": average("data_s"), "unroll_s": average("unroll_s"), "wait_s": waited,
+                  "adam_s": time.perf_counter() - started, "merge": [round(float(m), 5) for m in self.theta["merge"]]}
+        self.log.write(record)
+        self.recent.append(record)
+
+    def validate(self):
+        """Score theta on held-out letters, apart from every training stream; keep the best theta."""
+        replies = self.answers([{"job": i, "index": i} for i in range(max(2, self.count))])
+        J, accuracy = (float(np.mean([r[k] for r in replies])) for k in ("J", "accuracy"))
+        self.log.write({"step": self.step - 1, "heldout_J": J, "heldout_accuracy": accuracy})
+        if self.best is None or J < self.best["J"]:
+            self.best = {"J": J, "accuracy": accuracy, "step": self.step}
+            self.save_theta("theta_best.npz")
+
+    def save_theta(self, name):
+        """Write theta beside the settings that applying it needs."""
+        um.save_theta(self.run / name, self.theta, lr=self.config.lr, norm_eps=self.config.norm_eps)
+
+    def save(self):
+        """Write theta.npz and checkpoint.npz."""
+        phis = {t.slot: self.shared["phi"][t.slot, t.parity, :t.floats] for t in self.tasks if t.floats}
+        now = time.monotonic()
+        state = {"step": self.step, "failures": self.failures, "elapsed": self.elapsed + now - self.started,
+                 "best": self.best, "tasks": [dataclasses.asdict(t) for t in self.tasks]}
+        save_checkpoint(self.run, self.config, self.theta, self.adam, state, phis, self.config.keep_checkpoints)
+        self.save_theta("theta.npz")
+        self.saved = now
+
+    def status(self):
+        """The progress line: meta-step, J, accuracy, gradient norm, tasks/s, time left."""
+        mean = lambda key: np.mean([r[key] for r in self.recent])
+        seconds = time.monotonic() - self.started
+        first, last = self.recent[0], self.recent[-1]
+        rate = sum(r["segments"] for r in self.recent) / max(1e-9, last["seconds"] - first["seconds"])
+        done = self.step / max(1, self.config.steps)
+        if self.config.minutes:
+            done = max(done, seconds / (60 * self.config.minutes))
+        best = f"  held-out J {self.best['J']:.3f} acc {self.best['accuracy']:.3f}" if self.best else ""
+        return (f"meta-step {self.step}  J {mean('J'):.3f}  acc {mean('accuracy'):.3f}  |g| {mean('grad_norm'):.2f}  "
+                f"{rate:.1f} segments/s{best}  {clock(seconds)} done, {clock(seconds / max(done, 1e-6) - seconds)} left")
+
+    def train(self):
+        """Meta-steps until the last one, the time limit or a signal; saves now and then, and at the end."""
+        config = self.config
+        try:
+            while self.step < config.steps:
+                self.check_stop()
+                self.sync_step()
+                if config.validate_steps and self.step % config.validate_steps == 0:
+                    self.validate()
+                due = config.checkpoint_minutes and time.monotonic() - self.saved > 60 * config.checkpoint_minutes
+                if due or (config.checkpoint_steps and self.step % config.checkpoint_steps == 0):
+                    self.save()
+                if self.recent:
+                    self.progress.show(self.status())
+        except Stop:
+            pass
+        finally:
+            self.save()
+
+    def close(self):
+        """Stop the workers and remove the shared memory."""
+        self.pool.close()
+        self.log.close()
+        self.shared.close()
+
+
+def parse(argv):
+    """(config, run folder, resume, whether to score at the end) from the command line."""
+    parser = settings.OneLineParser(prog="train.py", description="Meta-train the unsupervised update rule (Alg. 1).")
+    parser.add_argument("--preset", default="laptop", choices=settings.PRESETS, help="where the settings start from")
+    parser.add_argument("--name", default=None, help="the run's folder under runs/; the preset's name if not given")
+    parser.add_argument("--resume", action="store_true", help="go on from runs/NAME/checkpoint.npz")
+    parser.add_argument("--no-score", action="store_true", help="do not score the learned theta at the end")
+    settings.add_flags(parser)
+    args = vars(parser.parse_args(argv))
+    preset, name, resume, no_score = (args.pop(k) for k in ("preset", "name", "resume", "no_score"))
+    config = settings.make_config(preset, args)
+    run = Path("runs") / settings.run_name(name or preset)
+    if not resume and run.exists() and any(run.iterdir()):
+        raise InputError(f"{run} already holds a run: go on with it (--resume), start another (--name NAME) or remove it")
+    return config, run, resume, not no_score
+
+
+def run(config, folder, resume, progress):
+    """Meta-train and return True unless a signal ended the run."""
+    remove_abandoned()
+    load_glyphs()  # an unreadable font ends the run before anything is written
+    if not resume:
+        write_atomically(folder / "config.json", settings.to_json(config).encode())
+    trainer = MetaTrainer(config, folder, resume, progress)
+
+    def stop(number, frame):
+        if trainer.stopping:
+            os._exit(130)
+        trainer.stopping = True
+
+    handlers = [(s, signal.signal(s, stop)) for s in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        progress.say(f"meta-training in {folder} with {trainer.count} workers from meta-step {trainer.step}")
+        trainer.train()
+        progress.say(f"{trainer.step} meta-steps done; theta is in {folder}/theta.npz")
+    finally:
+        trainer.close()
+        for number, handler in handlers:
+            signal.signal(number, handler)
+    return not trainer.stopping
+
+
+def main(argv=None):
+    """The command; returns the exit code."""
+    try:
+        config, folder, resume, score = parse(argv)
+        if not run(config, folder, resume, Progress()):
+            return 130
+        if score:
+            import evaluate
+            evaluate.main(["score", "--theta", str(folder / "theta.npz")])
+        return 0
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,273 @@
+"""Meta-Learning Update Rules for Unsupervised Representation Learning (Metz et al., ICLR 2019).
+
+The paper's equations in the paper's order, `(App.n)` being the number in its appendix: base model,
+meta-objective, backward error propagation, TopD, ComputeH, weight updates, unroll, meta-gradient.
+D1, D2, ... are the decisions listed in the README where the paper is silent or unreadable.
+
+Axes: B batch, N units of a layer, C channels; a hidden tensor is `[B, N, C]`.  Layers run l = 1..L,
+l = 0 is the input.  Arrays are float32 or float64, as given.  Each function called from `ops` is an
+autograd primitive with a VJP of its own, so everything here can be differentiated.
+"""
+from collections import namedtuple
+
+import autograd.numpy as np
+import numpy as onp
+from autograd.core import make_vjp
+from autograd.tracer import getval
+
+from ops import planes as plane
+from ops.activations import activation_named, sigmoid  # noqa: F401  (sigmoid: App.31's sigma)
+from ops.compute_h_input import compute_h_input, error_signal, weight_stats
+from ops.conv import BATCH, UNIT, conv, conv_bn_relu
+from ops.initial import READOUTS, initial_theta, truncated_normal
+from ops.norm import batch_norm, limit_length, normalise_channels, normalise_columns, standardise
+from ops.products import half, matmul, move_towards, pair, transport
+from ops.readouts import bias_readout, lateral, low_rank_readout, project, stop_drift
+from ops.ridge import normalise_targets, regression_loss, solve_ridge, with_ones
+from ops.theta_file import check_theta, load_theta, save_theta  # noqa: F401  (part of the interface)
+
+# --- Base model (App.8-16) ----------------------------------------------------------------------
+
+Layer = namedtuple("Layer", "W b V")
+Layer.__doc__ = "One layer of phi: W, V [N^(l-1), N^l] and b [N^l] (App.8-11); V serves the rule alone."
+
+
+def init_theta(rng, batch_size=128, hdims=64, delta=32, top=64, rank=4, dtype=onp.float32):
+    """A fresh theta {name: array} for batches of `batch_size`, H, delta, T and R channels (D10)."""
+    return initial_theta(rng, batch_size, hdims, delta, top, rank, dtype)
+
+
+def init_phi(rng, sizes, dtype=onp.float32):
+    """A fresh base model, sizes = [N^0, ..., N^L] (D2): a list of L `Layer`s."""
+    draw = lambda *shape, sd: truncated_normal(rng, shape, sd, dtype)
+    return [Layer(draw(m, n, sd=0.01), draw(n, sd=0.1), draw(m, n, sd=0.01))
+            for m, n in zip(sizes[:-1], sizes[1:])]
+
+
+def base_model(phi, x, activation="relu"):
+    """f(x; phi) (App.12-16): x [..., K, N^0] -> x^0..x^L and z^0..z^L, lists of [..., K, N^l].
+
+    z^0 is zeros.  Batch norm takes the statistics of this batch (D1); leading axes are separate batches.
+    """
+    act = activation_named(activation)
+    xs, zs = [x], [onp.zeros(x.shape, x.dtype)]
+    for W, b, _ in phi:
+        zs.append(batch_norm(matmul(xs[-1], W), b))  # z^l = BatchNorm(x^(l-1) W^l) + b^l       (App.13)
+        xs.append(act(zs[-1]))                       # x^l = ReLU(z^l)                          (App.14)
+    return xs, zs
+
+
+def features(phi, x, reference_batch, activation="relu"):
+    """x^L [n, N^L] of images x [n, N^0], each layer's batch-norm statistics being those of `reference_batch` (D11)."""
+    act = activation_named(activation)
+    ref = reference_batch
+    for W, b, _ in phi:
+        u, v = onp.matmul(ref, W), onp.matmul(x, W)
+        mean = u.mean(axis=0)
+        inv = (1 / onp.sqrt(u.var(axis=0) + 1e-6)).astype(u.dtype)
+        ref, x = act((u - mean) * inv + b), act((v - mean) * inv + b)
+    return x
+
+
+# --- Meta-objective (App.17-26) -----------------------------------------------------------------
+
+
+def _few_shot_predictions(phi, xa, ya, xb, ridge):
+    """Readout fitted on (xa, ya), applied to xb: [..., K, targets] (App.18-24)."""
+    A = with_ones(base_model(phi, xa)[0][-1])        # A = [x^L; 1]                             (App.22)
+    C = solve_ridge(A, normalise_targets(ya), ridge)  # C = (A'A + ridge I)^-1 A' y              (App.23)
+    return matmul(with_ones(base_model(phi, xb)[0][-1]), C)  # p = [x'^L; 1] C                  (App.24)
+
+
+def meta_objective(phi, xa, ya, xb, yb, ridge=0.1, cosine=True, report=None):
+    """How badly a ridge readout of x^L, fitted on (xa, ya), predicts (xb, yb): a scalar (App.17-26).
+
+    xa, xb [..., K, N^0]; ya, yb [..., K, targets], one-hot classes first, not yet centred.  Leading axes
+    are pairs of batches, averaged.  cosine=False is the workshop paper's squared error.  With `report`,
+    a dict, `report["accuracy"]` becomes the share of xb whose largest prediction is its class.
+    """
+    p = _few_shot_predictions(phi, xa, ya, xb, ridge)
+    if report is not None:
+        classes = report.get("classes", yb.shape[-1])
+        report["accuracy"] = float(onp.mean(getval(p)[..., :classes].argmax(-1) == yb[..., :classes].argmax(-1)))
+    return regression_loss(p, normalise_targets(yb), cosine)  # (App.25-26)
+
+
+# --- TopD (App.65-79) ---------------------------------------------------------------------------
+
+
+def top_d(xL, theta):
+    """d^L = TopD(x^L; theta): xL [B, N^L] -> [B, N^L, delta]."""
+    layer = lambda m, name, axis: conv_bn_relu(m, theta[f"top_d/{name}/w"], theta[f"top_d/{name}/beta"], axis)
+    m = np.reshape(xL, xL.shape + (1,))              # m0                                        (App.66)
+    m = layer(m, "conv1", BATCH)                     # m2, K = 5                                 (App.67-68)
+    m = np.transpose(m, (2, 1, 0))                   # [T, N, B]: the batch becomes the channels
+    m = layer(m, "unit1", UNIT)                      # m4, S = B                                 (App.70-71)
+    m = layer(m, "unit2", UNIT)                      # m6                                        (App.72-73)
+    m = np.transpose(m, (2, 1, 0))                   # back to [B, N, T]
+    m = layer(m, "conv2", BATCH)                     # m8                                        (App.74-75)
+    m = layer(m, "conv3", BATCH)                     # m10                                       (App.76-77)
+    return conv(m, theta["top_d/out/w"], BATCH) + theta["top_d/out/b"]  # m11                    (App.78-79)
+
+
+# --- ComputeH (App.80-104) ----------------------------------------------------------------------
+
+
+def compute_h(d, x, z, W_below, W_above, b, theta):
+    """h^l = ComputeH(d^l, x^l, z^l, W^l, W^(l+1), b^l; theta) -> [B, N^l, H].
+
+    d [B, N, delta]; x, z [B, N]; b [N]; W_below = W^l or None, W_above = W^(l+1) or None: the statistics
+    of a matrix that does not exist are zeros.
+    """
+    s = weight_stats(W_below, W_above, x.shape[1])   # s0, s1, [N, 8]                            (App.85-92, D4)
+    m = compute_h_input(x, z, d, s, b, theta["compute_h/in/beta"])  # m3, [B, N, 13 + delta]     (App.81-95)
+    for name, axis in (("conv1", BATCH), ("unit1", UNIT), ("conv2", BATCH), ("unit2", UNIT)):  # (App.96-103)
+        m = conv_bn_relu(m, theta[f"compute_h/{name}/w"], theta[f"compute_h/{name}/beta"], axis)
+    return m                                         # m11                                       (App.104)
+
+
+# --- Backward error propagation (App.27-34) -----------------------------------------------------
+
+
+def next_delta(d, z, h, V, theta):
+    """d^(l-1) [B, N^(l-1), delta] from layer l's d, z, h and V^l."""
+    delta = error_signal(d, z, h, theta["error/w"], theta["error/b"])  # delta^l = d sigmoid(z) + h E + e (App.31)
+    dhat = transport(V, delta)                       # sum_j delta^l_bjc V^l_mj                  (App.32)
+    return normalise_channels(dhat)                  # dhat / sqrt(mean_c dhat^2)                (App.33)
+
+
+def hidden_states(phi, x, theta, activation="relu"):
+    """Forward pass, then d and h from the top down (App.28-34): xs, zs, ds, hs, lists over l = 0..L."""
+    L = len(phi)
+    xs, zs = base_model(phi, x, activation)          #                                           (App.28)
+    ds, hs = [None] * (L + 1), [None] * (L + 1)
+    ds[L] = top_d(xs[L], theta)                      #                                           (App.29)
+    for l in range(L, -1, -1):
+        W_below = phi[l - 1].W if l > 0 else None    # phi[l - 1] is layer l of the paper
+        W_above = phi[l].W if l < L else None
+        b = phi[l - 1].b if l > 0 else onp.zeros(x.shape[1], x.dtype)
+        hs[l] = compute_h(ds[l], xs[l], zs[l], W_below, W_above, b, theta)  #                    (App.34)
+        if l > 0:
+            ds[l - 1] = next_delta(ds[l], zs[l], hs[l], phi[l - 1].V, theta)
+    return xs, zs, ds, hs
+
+
+# --- Weight updates (App.35-64) -----------------------------------------------------------------
+
+# h^l is read out twice: as the upper layer of W^l and as the lower layer of W^(l+1) (App.35-55).
+_UPPER = ("zero/pb", "rbf/pb", "first/pb", "lin_upper/pa", "lin_upper/pb", "sqr_upper/pa", "sqr_upper/pb")
+_LOWER = ("zero/pa", "rbf/pa", "first/pa", "lin_lower/pa", "lin_lower/pb", "sqr_lower/pa", "sqr_lower/pb")
+_ZERO, _RBF, _FIRST, _LIN, _SQR = 0, 1, 2, 3, 5      # where each readout's projections start
+
+
+def readout_matrices(theta):
+    """The projections P_a, P_b of all readouts (App.37), stacked [7, H, R] for the lower and the upper layer."""
+    return tuple(np.stack([theta[f"readout/{name}"] for name in names]) for names in (_LOWER, _UPPER))
+
+
+def weight_planes(WV, xs_low, xs, low, up):
+    """The ten planes DeltaW_1 .. DeltaW_10 (App.41-55), each [2, I, J], or [I, J] where W and V share it.
+
+    WV [2, I, J]: W^l and V^l; xs_low [B, I], xs [B, J]: x^(l-1), x^l standardised; low [7, I, B R],
+    up [7, J, B R]: h^(l-1), h^l projected (App.38-39).
+    """
+    Wn = normalise_columns(WV)                       # unit second moment per receptive field    (D5)
+    sq = plane.soft_square(Wn)                       # sqrt(1 + Wn^2) - 1
+    lin_low, sqr_low = lateral(low, _LIN, _LIN + 1), lateral(low, _SQR, _SQR + 1)  # off S7, S8  (App.48, 50)
+    lin_up, sqr_up = lateral(up, _LIN, _LIN + 1), lateral(up, _SQR, _SQR + 1)      # off S9, S10 (App.52, 54)
+    return (
+        Wn,                                                                # 1                   (App.41)
+        plane.signed_square(Wn),                                           # 2                   (App.42)
+        low_rank_readout(low, up, _ZERO, _ZERO),                           # 3                   (App.43)
+        plane.gated_gaussian(Wn, low_rank_readout(low, up, _RBF, _RBF)),   # 4                   (App.44)
+        plane.gated_linear(Wn, low_rank_readout(low, up, _FIRST, _FIRST)),  # 5                  (App.45)
+        hebbian(xs_low, xs),                                               # 6                   (App.46-47)
+        matmul(lin_low, Wn),                                               # 7                   (App.49)
+        plane.times_sign(matmul(sqr_low, sq), Wn),                         # 8                   (App.51, D7)
+        matmul(Wn, lin_up),                                                # 9                   (App.53)
+        plane.times_sign(matmul(sq, sqr_up), Wn),                          # 10                  (App.55, D7)
+    )
+
+
+def hebbian(xs_low, xs):
+    """xs^(l-1)' xs^l / B: xs_low [B, I], xs [B, J] -> [I, J] (App.46-47)."""
+    return matmul(np.transpose(xs_low), xs) / xs.dtype.type(xs.shape[0])
+
+
+def delta_weights(WV, xs_low, xs, low, up, merge, norm_eps):
+    """DeltaW and DeltaV [2, I, J] from the planes: merged, kept from shrinking W, bounded (App.57-60)."""
+    merged = plane.merge_planes(merge, *weight_planes(WV, xs_low, xs, low, up))  #               (App.57-58)
+    orth = plane.keep_magnitude(merged, WV)          #                                           (App.59, D8)
+    return limit_length(orth, norm_eps, (1, 2))      # orth / sqrt(e + mean orth^2)              (App.60)
+
+
+def delta_bias(h, theta):
+    """Delta b^l [N] from h^l (App.61-63, D9)."""
+    return limit_length(stop_drift(bias_readout(h, theta["bias"])), 0.5, None)
+
+
+def compute_delta_weight(phi, xs, hs, theta, norm_eps=1.0):
+    """[(DeltaWV [2, I, J], Delta b [J], WV)] for l = 1..L (App.64)."""
+    P_low, P_up = readout_matrices(theta)
+    xs = [standardise(x) for x in xs]
+    deltas = []
+    for l, (W, b, V) in enumerate(phi, start=1):
+        WV = pair(W, V)
+        low, up = project(hs[l - 1], P_low), project(hs[l], P_up)
+        deltas.append((delta_weights(WV, xs[l - 1], xs[l], low, up, theta["merge"], norm_eps),
+                       delta_bias(hs[l], theta), WV))
+    return deltas
+
+
+def unsupervised_update(phi, x, theta, lr=3e-4, norm_eps=1.0, activation="relu"):
+    """UnsupervisedUpdate(x, phi; theta) (App.1-7): the base model after one step on the batch x [B, N^0].
+
+    lr is lambda_phi_lr, norm_eps the e of App.60.  Raises ValueError where theta, phi and x do not fit.
+    """
+    check_theta(theta, phi, x)
+    xs, _, _, hs = hidden_states(phi, x, theta, activation)
+    new = []
+    for (delta_WV, delta_b, WV), layer in zip(compute_delta_weight(phi, xs, hs, theta, norm_eps), phi):
+        WV = move_towards(WV, delta_WV, lr)          # W (1 - lr) + DeltaW lr, V alike           (App.5-6)
+        b = move_towards(layer.b, delta_b, lr)       #                                           (App.7)
+        new.append(Layer(half(WV, 0), b, half(WV, 1)))
+    return new
+
+
+# --- Unroll and meta-gradient (Alg. 1) ----------------------------------------------------------
+
+
+def unroll(theta, phi, x, labelled, lr=3e-4, norm_eps=1.0, ridge=0.1, cosine=True, report=None):
+    """J = mean over the U new states and M pairs of batches of the MetaObjective, and phi_U (Alg. 1).
+
+    x [U, B, N^0]; labelled = (xa, ya, xb, yb), each [U, M, K, .].
+    """
+    J, accuracy, U = 0.0, 0.0, len(x)
+    for u in range(U):
+        phi = unsupervised_update(phi, x[u], theta, lr, norm_eps)
+        J = J + meta_objective(phi, *(a[u] for a in labelled), ridge, cosine, report)
+        accuracy += report["accuracy"] if report is not None else 0.0
+    if report is not None:
+        report["accuracy"] = accuracy / U
+    return J / U, phi
+
+
+def meta_gradient(theta, phi, x, labelled, lr=3e-4, norm_eps=1.0, ridge=0.1, cosine=True, report=None):
+    """J, dJ/dtheta through the whole unroll, and phi_U to go on from (truncated there).
+
+    theta {name: array}; phi a list of `Layer`; x [U, B, N^0]; labelled = (xa, ya, xb, yb), each
+    [U, M, K, .], K points of one batch, y one-hot (and augmentation targets), not yet centred.
+    Returns (float, {name: array} with theta's names, list of `Layer`).
+    Raises ValueError where shapes, dtypes or theta's batch size do not fit.
+    """
+    names, end = list(theta), {}
+    check_theta(theta, phi, x[0])
+
+    def objective(values):
+        J, end["phi"] = unroll({n: values[i] for i, n in enumerate(names)}, phi, x, labelled,
+                               lr, norm_eps, ridge, cosine, report)
+        return J
+
+    vjp, J = make_vjp(objective, [theta[n] for n in names])
+    grad = dict(zip(names, vjp(onp.ones((), onp.asarray(J).dtype))))
+    return float(J), grad, [Layer(*map(getval, layer)) for layer in end["phi"]]
