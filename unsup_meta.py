@@ -16,15 +16,15 @@ from autograd.core import make_vjp
 from autograd.tracer import getval
 
 from ops import planes as plane
-from ops.activations import activation_named, sigmoid  # noqa: F401  (sigmoid: App.31's sigma)
+from ops.activations import activation_named
 from ops.compute_h_input import compute_h_input, error_signal, weight_stats
 from ops.conv import BATCH, UNIT, conv, conv_bn_relu
-from ops.initial import READOUTS, initial_theta, truncated_normal
-from ops.norm import batch_norm, limit_length, normalise_channels, normalise_columns, standardise
+from ops.initial import initial_theta, truncated_normal
+from ops.norm import dense, limit_length, normalise_channels, normalise_columns, standardise
 from ops.products import half, matmul, move_towards, pair, transport
-from ops.readouts import bias_readout, lateral, low_rank_readout, project, stop_drift
+from ops.readouts import bias_readout, lateral, low_rank_readout, project, stack_matrices, stop_drift
 from ops.ridge import normalise_targets, regression_loss, solve_ridge, with_ones
-from ops.theta_file import check_theta, load_theta, save_theta  # noqa: F401  (part of the interface)
+from ops.theta_file import check_labelled, check_theta, load_theta, save_theta  # noqa: F401  (part of the interface)
 
 # --- Base model (App.8-16) ----------------------------------------------------------------------
 
@@ -52,7 +52,7 @@ def base_model(phi, x, activation="relu"):
     act = activation_named(activation)
     xs, zs = [x], [onp.zeros(x.shape, x.dtype)]
     for W, b, _ in phi:
-        zs.append(batch_norm(matmul(xs[-1], W), b))  # z^l = BatchNorm(x^(l-1) W^l) + b^l       (App.13)
+        zs.append(dense(xs[-1], W, b))               # z^l = BatchNorm(x^(l-1) W^l) + b^l       (App.13)
         xs.append(act(zs[-1]))                       # x^l = ReLU(z^l)                          (App.14)
     return xs, zs
 
@@ -162,7 +162,7 @@ _ZERO, _RBF, _FIRST, _LIN, _SQR = 0, 1, 2, 3, 5      # where each readout's proj
 
 def readout_matrices(theta):
     """The projections P_a, P_b of all readouts (App.37), stacked [7, H, R] for the lower and the upper layer."""
-    return tuple(np.stack([theta[f"readout/{name}"] for name in names]) for names in (_LOWER, _UPPER))
+    return tuple(stack_matrices(*(theta[f"readout/{name}"] for name in names)) for names in (_LOWER, _UPPER))
 
 
 def weight_planes(WV, xs_low, xs, low, up):
@@ -224,7 +224,12 @@ def unsupervised_update(phi, x, theta, lr=3e-4, norm_eps=1.0, activation="relu")
 
     lr is lambda_phi_lr, norm_eps the e of App.60.  Raises ValueError where theta, phi and x do not fit.
     """
+    phi = [Layer(*layer) for layer in phi]
     check_theta(theta, phi, x)
+    return _update(phi, x, theta, lr, norm_eps, activation)
+
+
+def _update(phi, x, theta, lr, norm_eps, activation="relu"):
     xs, _, _, hs = hidden_states(phi, x, theta, activation)
     new = []
     for (delta_WV, delta_b, WV), layer in zip(compute_delta_weight(phi, xs, hs, theta, norm_eps), phi):
@@ -244,7 +249,7 @@ def unroll(theta, phi, x, labelled, lr=3e-4, norm_eps=1.0, ridge=0.1, cosine=Tru
     """
     J, accuracy, U = 0.0, 0.0, len(x)
     for u in range(U):
-        phi = unsupervised_update(phi, x[u], theta, lr, norm_eps)
+        phi = _update(phi, x[u], theta, lr, norm_eps)
         J = J + meta_objective(phi, *(a[u] for a in labelled), ridge, cosine, report)
         accuracy += report["accuracy"] if report is not None else 0.0
     if report is not None:
@@ -260,7 +265,8 @@ def meta_gradient(theta, phi, x, labelled, lr=3e-4, norm_eps=1.0, ridge=0.1, cos
     Returns (float, {name: array} with theta's names, list of `Layer`).
     Raises ValueError where shapes, dtypes or theta's batch size do not fit.
     """
-    names, end = list(theta), {}
+    names, end, phi = list(theta), {}, [Layer(*layer) for layer in phi]
+    check_labelled(labelled, x)
     check_theta(theta, phi, x[0])
 
     def objective(values):

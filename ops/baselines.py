@@ -49,5 +49,12 @@ def baseline_named(name):
     return BASELINES[name]
 
 
+def method_label(method):
+    """A method's name in JSON -> its name in tables and pictures: "pca32" -> "32 principal components"."""
+    if method.startswith("pca"):
+        return f"{method[len('pca'):]} principal components"
+    return {"random": "random start", "learned": "learned rule", "raw": "raw inputs"}.get(method, method)
+
+
 def _scored(dataset, train, test, shots, draws, rng):
     return few_shot_accuracy(train, dataset.y_train, test, dataset.y_test, shots, draws, rng)[None]

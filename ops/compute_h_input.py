@@ -21,8 +21,8 @@ def _stats_vjp(g, w, stats, axis):
     g = g / g.dtype.type(w.shape[axis])
     of_abs, of_rms, of_mean, of_sd = (np.expand_dims(column, axis) for column in g.T)
     _, rms, mean, sd = (np.expand_dims(column, axis) for column in stats.T)
-    # the deviation's share of the mean cancels: deviations sum to zero
-    return np.sign(w) * of_abs + w * (of_rms / rms + of_sd / sd) + (of_mean - mean * of_sd / sd)
+    # the deviation's share of the mean's gradient cancels: deviations sum to zero
+    return np.sign(w) * of_abs + w * (of_rms / rms) + (w - mean) * (of_sd / sd) + of_mean
 
 
 def _weight_stats_vjp(g, tape, wanted):
@@ -162,6 +162,9 @@ def compute_h_input(x, z, d, stats, b, beta, *, tape=NO_TAPE):
     x, z [B, N]; d [B, N, D]; stats [N, 8]; b [N]; beta [4 + D].
     """
     B, N, D = d.shape
+    if x.shape != (B, N) or z.shape != (B, N) or stats.shape != (N, 8) or b.shape != (N,) or beta.shape != (4 + D,):
+        raise ValueError(f"compute_h_input: x {x.shape}, z {z.shape}, d {d.shape}, stats {stats.shape}, b {b.shape}, "
+                         f"beta {beta.shape} do not fit")
     position, d = position_code(N, d.dtype), np.ascontiguousarray(d)
     x, z = np.ascontiguousarray(x), np.ascontiguousarray(z)
     mean, inv = np.empty(4 + D, d.dtype), np.empty(4 + D, d.dtype)

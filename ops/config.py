@@ -67,7 +67,7 @@ class Config:
     checkpoint_minutes: float = setting(2.0, "minutes between checkpoints", low=0)
     checkpoint_steps: int = setting(0, "meta-steps between checkpoints, besides; 0 for the clock alone", low=0)
     keep_checkpoints: int = setting(2, "how many checkpoints are kept", low=1)
-    validate_steps: int = setting(100, "meta-steps between scores on held-out letters; 0 for never", low=0)
+    validate_steps: int = setting(200, "meta-steps between scores on held-out letters; 0 for never", low=0)
     validate_inner_steps: int = setting(200, "inner steps before a score on held-out letters", low=1)
     max_failures: int = setting(50, "non-finite gradients in a row that end the run", low=1)
 

@@ -51,9 +51,10 @@ def load_npz(path):
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"{path}: a bare array, not a .npz archive; save it with numpy.savez")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise InputError(f"{path}: a bare array, not a .npz archive; save it with numpy.savez")
+        with archive:
             return {name: archive[name] for name in archive.files}
     except InputError:
         raise

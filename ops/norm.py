@@ -56,11 +56,27 @@ def as_groups(a):
     return np.ascontiguousarray(a).reshape((-1,) + a.shape[-2:])
 
 
-def _batch_norm_vjp(g, tape, wanted):
-    xhat = tape["xhat"]
+def _batch_norm_forward(u, b):
+    """(z, xhat, inv) of `u` [..., K, N]; xhat as [groups, K, N]."""
+    if b.shape != u.shape[-1:]:
+        raise ValueError(f"batch norm: offset {b.shape} does not fit input {u.shape}")
+    groups = as_groups(u)
+    xhat, z = np.empty_like(groups), np.empty_like(groups)
+    inv = np.empty((groups.shape[0], groups.shape[2]), groups.dtype)
+    batch_norm_kernel(groups, np.ascontiguousarray(b), xhat, z, inv)
+    return z.reshape(u.shape), xhat, inv
+
+
+def _batch_norm_backward(g, xhat, inv):
+    """Gradients with respect to u and b."""
     out, gb = np.empty_like(xhat), np.zeros(xhat.shape[2])
-    batch_norm_vjp_kernel(as_groups(g), xhat, tape["inv"], out, gb)
-    return {0: out.reshape(g.shape), 1: gb.astype(xhat.dtype)}
+    batch_norm_vjp_kernel(as_groups(g), xhat, inv, out, gb)
+    return out.reshape(g.shape), gb.astype(xhat.dtype)
+
+
+def _batch_norm_vjp(g, tape, wanted):
+    gu, gb = _batch_norm_backward(g, tape["xhat"], tape["inv"])
+    return {0: gu, 1: gb}
 
 
 @block(vjp=_batch_norm_vjp)
@@ -69,12 +85,31 @@ def batch_norm(u, b, *, tape=NO_TAPE):
 
     Leading axes are separate batches with statistics of their own.
     """
-    groups = as_groups(u)
-    xhat, z = np.empty_like(groups), np.empty_like(groups)
-    inv = np.empty((groups.shape[0], groups.shape[2]), groups.dtype)
-    batch_norm_kernel(groups, np.ascontiguousarray(b), xhat, z, inv)
+    z, xhat, inv = _batch_norm_forward(u, b)
     tape.update(xhat=xhat, inv=inv)
-    return z.reshape(u.shape)
+    return z
+
+
+def _dense_vjp(g, tape, wanted):
+    x, W = tape["x"], tape["W"]
+    gu, gb = _batch_norm_backward(g, tape["xhat"], tape["inv"])
+    rows = gu.reshape(-1, W.shape[1])
+    grads = {1: np.matmul(x.reshape(-1, W.shape[0]).T, rows), 2: gb}
+    if 0 in wanted:
+        grads[0] = np.matmul(rows, W.T).reshape(x.shape)
+    return grads
+
+
+@block(vjp=_dense_vjp)
+def dense(x, W, b, *, tape=NO_TAPE):
+    """z = BatchNorm(x W) + b: x [..., K, I], W [I, J], b [J] -> [..., K, J] (App.13, D1).
+
+    Leading axes are separate batches with statistics of their own.
+    """
+    rows = np.matmul(x.reshape(-1, W.shape[0]), W)
+    z, xhat, inv = _batch_norm_forward(rows.reshape(x.shape[:-1] + (W.shape[1],)), b)
+    tape.update(x=x, W=W, xhat=xhat, inv=inv)
+    return z
 
 
 def standardise(x):

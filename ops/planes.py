@@ -101,6 +101,8 @@ def merge_planes(merge, *planes, tape=NO_TAPE):
 
     merge [10]; planes [2, I, J], or [I, J] where W and V share one -> [2, I, J].
     """
+    if merge.shape != (len(planes),):
+        raise ValueError(f"merge_planes: merge has shape {merge.shape} for {len(planes)} planes")
     out = np.zeros((2,) + planes[0].shape[-2:], merge.dtype)
     kept = []
     for coefficient, plane in zip(merge, planes):

@@ -8,6 +8,16 @@ import numpy as np
 from ops.primitive import NO_TAPE, block
 
 
+def _stack_vjp(g, tape, wanted):
+    return {i: g[i] for i in wanted}
+
+
+@block(vjp=_stack_vjp)
+def stack_matrices(*matrices, tape=NO_TAPE):
+    """[n, H, R] of n projections [H, R]."""
+    return np.stack(matrices)
+
+
 def _project_vjp(g, tape, wanted):
     h, P = tape["h"], tape["P"]
     n, H, R = P.shape

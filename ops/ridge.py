@@ -1,15 +1,18 @@
 """The few-shot readout: ridge regression in closed form (App.22-23), its VJP, and its inputs and outputs."""
 import numpy as np
 
+from ops.errors import InputError
 from ops.primitive import NO_TAPE, block
 
 
 def normalise_targets(y):
     """Centre by the mean of all entries, then scale rows to a mean square norm of 1 (App.20-21).
 
-    y [..., K, targets]; leading axes are separate batches.
+    y [..., K, targets]; leading axes are separate batches.  Raises InputError where all targets are equal.
     """
     y = y - y.mean(axis=(-2, -1), keepdims=True)
+    if not y.any(axis=(-2, -1)).all():
+        raise InputError("a labelled batch has the same target everywhere; give two classes or more")
     return y / np.sqrt((y * y).sum(axis=-1, keepdims=True).mean(axis=-2, keepdims=True))
 
 
@@ -40,6 +43,8 @@ def solve_ridge(A, y, ridge, *, tape=NO_TAPE):
 
     Solved in float64 whatever the precision of A: the matrix is ill-conditioned where features repeat.
     """
+    if A.shape[:-1] != y.shape[:-1]:
+        raise ValueError(f"solve_ridge: features {A.shape} and targets {y.shape} are not of the same points")
     A64 = A.astype(np.float64)
     gram = np.matmul(_transpose(A64), A64) + ridge * np.eye(A.shape[-1])
     C = np.linalg.solve(gram, np.matmul(_transpose(A64), y.astype(np.float64))).astype(A.dtype)

@@ -25,7 +25,7 @@ def theta_dims(theta, source="theta"):
     return dims
 
 
-def validate_theta(theta, source="theta"):
+def validate_theta(theta, source="theta", finite=True):
     """Raise InputError unless theta has every array, of one shape family, one float type, all finite."""
     wanted = theta_shapes(**theta_dims(theta, source))
     missing, extra = sorted(set(wanted) - set(theta)), sorted(set(theta) - set(wanted))
@@ -39,7 +39,7 @@ def validate_theta(theta, source="theta"):
     for name, shape in wanted.items():
         if theta[name].shape != shape:
             raise InputError(f"{source}: theta/{name} has shape {theta[name].shape}, want {shape} beside the other arrays")
-        if not np.isfinite(theta[name]).all():
+        if finite and not np.isfinite(theta[name]).all():
             raise InputError(f"{source}: theta/{name} holds NaN or infinity; use an earlier checkpoint")
 
 
@@ -81,16 +81,38 @@ def save_theta(path, theta, **config):
 
 def check_theta(theta, phi, x):
     """Raise InputError unless the batch x [B, N^0], phi and theta fit in size and in dtype."""
+    validate_theta(theta, finite=False)  # a NaN shows in J; the kernels trust shapes
     B = theta["top_d/unit1/w"].shape[1]
     if x.ndim != 2 or x.shape[0] != B:
         raise InputError(f"theta is tied to batches of {B} (top_d/unit1), but x has shape {tuple(x.shape)}; "
-                         f"give batches of {B} or a theta meta-trained with batch size {x.shape[0]}")
-    below = x.shape[1]
+                         f"give batches of {B} or a theta meta-trained with batch size {len(x)}")
+    check_phi(phi, x.shape[1])
+    dtypes = {a.dtype for a in (x, theta["merge"], *(a for layer in phi for a in layer))}
+    if len(dtypes) != 1:
+        names = ", ".join(sorted(map(str, dtypes)))
+        raise InputError(f"x, phi and theta must share one dtype, float32 or float64; got {names}")
+
+
+def check_phi(phi, inputs):
+    """Raise InputError unless phi's layers chain from `inputs` = N^0 on."""
+    if not phi:
+        raise InputError("phi has no layers; make it with init_phi(rng, [N0, ..., NL])")
+    below = inputs
     for l, (W, b, V) in enumerate(phi, start=1):
         if W.ndim != 2 or W.shape[0] != below or V.shape != W.shape or b.shape != (W.shape[1],):
             raise InputError(f"layer {l} of phi has W {W.shape}, b {b.shape}, V {V.shape}; want W and V [{below}, n], b [n]")
         below = W.shape[1]
-    dtypes = {a.dtype for a in (x, theta["merge"], *(a for layer in phi for a in layer))}
-    if len(dtypes) != 1 or not dtypes <= set(FLOATS):
-        names = ", ".join(sorted(map(str, dtypes)))
-        raise InputError(f"x, phi and theta must share one dtype, float32 or float64; got {names}")
+
+
+def check_labelled(labelled, x):
+    """Raise InputError unless (xa, ya, xb, yb) are [U, M, K, .] batches for the U unlabelled batches x."""
+    shapes = ", ".join(str(np.shape(a)) for a in labelled)
+    if len(x) == 0 or len(labelled) != 4 or any(np.ndim(a) != 4 for a in labelled):
+        raise InputError(f"labelled batches have shapes {shapes} for {len(x)} unlabelled ones; want four of [U, M, K, .]")
+    xa, ya, xb, yb = (a.shape for a in labelled)
+    if not (xa[:3] == ya[:3] and xb[:3] == yb[:3] and xa[:2] == xb[:2] == (len(x), xb[1])
+            and xa[3] == xb[3] == x.shape[-1] and ya[3] == yb[3]):
+        raise InputError(f"labelled batches have shapes {shapes}; want xa, ya, xb, yb of U = {len(x)}, one M, "
+                         f"{x.shape[-1]} inputs and one number of targets")
+    if any(a.dtype != x.dtype for a in labelled):
+        raise InputError(f"labelled batches are {', '.join(str(a.dtype) for a in labelled)}; want {x.dtype} like x")

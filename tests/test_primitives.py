@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import plain
-from checks import check_vjp, differentiable, relative_error, run_vjp
+from checks import check_vjp, float_arrays, relative_error, run_vjp, with_scaled_gradients
 from ops import activations, compute_h_input, conv, norm, planes, primitive, products, readouts, ridge
 
 EPS = 1e-6
@@ -81,10 +81,11 @@ def pushed(signs):
 
 
 def drifting(mean):
-    return lambda rng: [mean + rng.standard_normal(6) - 0.0]
+    """Bias readouts whose mean is about `mean`."""
+    return lambda rng: [mean + 0.5 * rng.standard_normal(6)]
 
 
-CONV_SHAPES = {  # x, w, offset of the convolution's output channels, scale
+CONV_SHAPES = {  # x [B, N, C], w [K, C, S], scale: two equal rows' batch norm is nearly a step, unless they are small
     "odd": ((4, 5, 3), (3, 3, 2), 1), "one unit": ((3, 1, 2), (3, 2, 3), 1), "one channel": ((3, 4, 1), (3, 1, 1), 1),
     "two in a batch": ((2, 4, 2), (3, 2, 4), 1), "two by one": ((2, 1, 2), (3, 2, 2), 1e-3),
     "K 5 on 1": ((1, 5, 2), (5, 2, 2), 1), "K 5 on 2": ((2, 5, 2), (5, 2, 2), 1), "K 5 on 3": ((3, 3, 1), (5, 1, 2), 1),
@@ -95,16 +96,18 @@ CONV_SHAPES = {  # x, w, offset of the convolution's output channels, scale
 def conv_cases():
     for axis, along in ((conv.BATCH, "batch"), (conv.UNIT, "unit")):
         for name, (x, w, scale) in CONV_SHAPES.items():
-            if (axis == conv.UNIT) and x[0] == 1:
+            if axis == conv.UNIT and x[0] == 1:
                 x = (x[1], 1, x[2])
             yield f"conv {along}, {name}", (conv.conv, plain.conv, normal(x, w, axis, scale=scale))
-            yield f"conv_bn_relu {along}, {name}", (conv.conv_bn_relu, plain.conv_bn_relu, normal(x, w, w[2:], axis, scale=scale))
+            make = normal(x, w, w[2:], axis, scale=scale)
+            yield f"conv_bn_relu {along}, {name}", (conv.conv_bn_relu, plain.conv_bn_relu, make)
 
 
 def input_cases():
     for B, N, D, scale in ((4, 5, 3, 1), (3, 1, 2, 1), (2, 4, 1, 1), (2, 1, 2, 1e-3)):
         shapes = ((B, N), (B, N), (B, N, D), (N, 8), (N,), (4 + D,))
-        yield f"compute_h_input {B} {N} {D}", (compute_h_input.compute_h_input, plain_compute_h_input, normal(*shapes, scale=scale))
+        case = compute_h_input.compute_h_input, plain_compute_h_input, normal(*shapes, scale=scale)
+        yield f"compute_h_input {B} {N} {D}", case
     plain_error = lambda d, z, h, E, e: d * plain.sigmoid(z)[..., None] + anp.dot(h, E) + e
     for B, N, D, H in ((3, 4, 2, 5), (2, 1, 1, 1)):
         yield f"error_signal {B} {N} {D} {H}", (compute_h_input.error_signal, plain_error,
@@ -126,14 +129,9 @@ def norm_cases():
         yield f"normalise_columns {shape}", (norm.normalise_columns, unit_columns, normal(shape, scale=scale))
         yield f"normalise_channels {shape}", (norm.normalise_channels, unit_channels, normal(shape[::-1], scale=scale))
     limited = lambda a, e, axes: a / anp.sqrt(e + anp.mean(a ** 2, axis=axes, keepdims=True))
-    yield "limit_length of weights", (norm.limit_length, limited, normal((2, 4, 3), 1.0, (1, 2)))
-    yield "limit_length, small e", (norm.limit_length, limited, normal((2, 1, 3), 1e-3, (1, 2)))
-    yield "limit_length of biases", (norm.limit_length, limited, normal((5,), 0.5, None))
-
-
-# `normal` takes tuples for shapes: axes are put back by these makers
-def with_axes(shape, e, axes):
-    return lambda rng: [rng.standard_normal(shape), e, axes]
+    for shape, e, axes in (((2, 4, 3), 1.0, (1, 2)), ((2, 1, 3), 1e-3, (1, 2)), ((5,), 0.5, None)):
+        make = lambda rng, shape=shape, e=e, axes=axes: [rng.standard_normal(shape), e, axes]
+        yield f"limit_length {shape}", (norm.limit_length, limited, make)
 
 
 def plane_cases():
@@ -188,3 +186,212 @@ def ridge_cases():
         make = lambda rng, cosine=cosine: [rng.standard_normal((2, 4, 3)), rng.standard_normal((2, 4, 3)), cosine]
         yield f"regression_loss {cosine}", (ridge.regression_loss, plain_loss, make)
     yield "relu", (activations.relu, plain.relu, normal((3, 4)))
+
+
+GROUPS = (conv_cases, input_cases, norm_cases, plane_cases, product_cases, readout_cases, ridge_cases)
+CASES = {name: case for group in GROUPS for name, case in group()}
+FEW = ("conv batch, odd", "conv_bn_relu unit, odd", "compute_h_input 4 5 3", "error_signal 3 4 2 5", "batch_norm (5, 3)",
+       "normalise_columns (2, 4, 3)", "merge_planes", "keep_magnitude (-1, 1)", "low_rank_readout", "solve_ridge (2,)")
+every_case = pytest.mark.parametrize("name", CASES)
+
+
+def drawn(name, seed=0):
+    """(primitive, plain form, arguments) of a case."""
+    op, plain_form, make = CASES[name]
+    return op, plain_form, make(np.random.default_rng(seed))
+
+
+def other_rng(seed=0):
+    """A stream that none of the arguments comes from."""
+    return np.random.default_rng(seed + 1000)
+
+
+def wanted(name, args):
+    """Positions that have a gradient: every float array but the targets of the loss, which are data."""
+    return [0] if name.startswith("regression_loss") else float_arrays(args)
+
+
+def cotangent(op, args, seed=0):
+    return np.asarray(other_rng(seed).standard_normal(np.shape(op(*args))))
+
+
+def as_float(args, dtype):
+    return [a.astype(dtype) if isinstance(a, np.ndarray) else a for a in args]
+
+
+# --- Values and VJPs -----------------------------------------------------------------------------
+
+
+@every_case
+@pytest.mark.parametrize("dtype, tol", [(np.float64, 1e-10), (np.float32, 2e-4)])  # 4e-13 and 2e-4 measured
+def test_value_and_vjp_equal_the_plain_form(name, dtype, tol):
+    for seed in SEEDS:
+        op, plain_form, args = drawn(name, seed)
+        args = as_float(args, dtype)
+        g = cotangent(op, args, seed).astype(dtype)
+        value, grads = run_vjp(op, args, g, wanted(name, args))
+        want, want_grads = run_vjp(plain_form, as_float(args, np.float64), g.astype(np.float64), wanted(name, args))
+        assert value.dtype == dtype and all(grad.dtype == dtype for grad in grads)
+        assert relative_error(op(*args), want) < tol and relative_error(value, want) < tol
+        for grad, want_grad in zip(grads, want_grads):
+            assert relative_error(grad, want_grad) < tol
+
+
+@every_case
+def test_vjp_equals_finite_differences(name):
+    for seed in SEEDS:
+        op, _, args = drawn(name, seed)
+        check_vjp(op, args, wanted(name, args), other_rng(seed))
+
+
+@every_case
+def test_gradient_of_one_argument_needs_no_other(name):
+    op, _, args = drawn(name)
+    g = cotangent(op, args)
+    positions = wanted(name, args)
+    for position, want in zip(positions, run_vjp(op, args, g, positions)[1]):
+        alone, = run_vjp(op, args, g, [position])[1]
+        assert relative_error(alone, want) < 1e-13
+
+
+@every_case
+def test_memory_layout_does_not_matter(name):
+    def every_other(a):
+        wide = np.full(a.shape[:-1] + (2 * a.shape[-1],), np.nan)
+        wide[..., ::2] = a
+        return wide[..., ::2]
+
+    op, _, args = drawn(name)
+    value, grads = run_vjp(op, args, g := cotangent(op, args), wanted(name, args))
+    strided = [every_other(a) if isinstance(a, np.ndarray) else a for a in args]
+    fortran = [np.asfortranarray(a) if isinstance(a, np.ndarray) else a for a in args]
+    for other, other_g in ((strided, every_other(g) if g.ndim else g), (fortran, np.asfortranarray(g))):
+        other_value, other_grads = run_vjp(op, other, other_g, wanted(name, args))
+        assert relative_error(other_value, value) < 1e-12
+        assert all(relative_error(a, b) < 1e-12 for a, b in zip(other_grads, grads))
+
+
+# --- Is the check able to fail? ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_check_accepts_a_faithful_copy(name):
+    op, _, args = drawn(name)
+    check_vjp(with_scaled_gradients(op, lambda i: 1.0), args, wanted(name, args), other_rng())
+
+
+@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("factor", [1.01, 0.99, -1.0, 0.0])
+def test_check_refuses_a_wrong_vjp(name, factor):
+    op, _, args = drawn(name)
+    with pytest.raises(AssertionError, match="finite differences"):
+        check_vjp(with_scaled_gradients(op, lambda i: factor), args, wanted(name, args), other_rng())
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_check_refuses_one_wrong_argument_and_names_it(name):
+    op, _, args = drawn(name)
+    for wrong in wanted(name, args):
+        copy = with_scaled_gradients(op, lambda i: 1.01 if i == wrong else 1.0)
+        with pytest.raises(AssertionError, match=f"argument {wrong}: VJP"):
+            check_vjp(copy, args, wanted(name, args), other_rng())
+
+
+@pytest.mark.parametrize("name", ["conv batch, odd", "conv_bn_relu unit, odd", "matmul (4, 3) (3, 2)"])
+def test_check_refuses_one_wrong_entry(name):
+    op, _, args = drawn(name)
+    doubled_first = lambda i: 1.0 + (np.arange(args[i].size) == 0).reshape(args[i].shape)
+    with pytest.raises(AssertionError, match="finite differences"):
+        check_vjp(with_scaled_gradients(op, doubled_first), args, wanted(name, args), other_rng())
+
+
+# --- NaN, tiles, tapes ---------------------------------------------------------------------------
+
+
+@every_case
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_nan_in_is_nan_out(name):
+    """One NaN in an argument makes the outputs NaN that it makes NaN in plain NumPy."""
+    op, plain_form, args = drawn(name)
+    for position in float_arrays(args):
+        for index in (0, args[position].size - 1):
+            bad = [a.copy() if isinstance(a, np.ndarray) else a for a in args]
+            bad[position].flat[index] = np.nan
+            if name.startswith("solve_ridge"):  # LAPACK decides how far it spreads
+                assert np.isnan(op(*bad)).any()
+            else:
+                assert np.array_equal(np.isnan(op(*bad)), np.isnan(plain_form(*bad))), (position, index)
+
+
+@every_case
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_nan_gradient_in_is_nan_out(name):
+    draws = (drawn(name, seed) for seed in range(9))
+    op, plain_form, args = next((case for case in draws if np.any(case[0](*case[2]))), drawn(name))
+    g = cotangent(op, args)
+    g.flat[np.argmax(np.abs(op(*args)))] = np.nan  # at the largest output, which no ReLU has cut off
+    grads, want_grads = (run_vjp(f, args, g, wanted(name, args))[1] for f in (op, plain_form))
+    for grad, want in zip(grads, want_grads):
+        assert np.isnan(grad).any() == np.isnan(want).any()
+
+
+@pytest.mark.parametrize("axis", [conv.BATCH, conv.UNIT])
+@pytest.mark.parametrize("op, plain_form", [(conv.conv, plain.conv), (conv.conv_bn_relu, plain.conv_bn_relu)])
+@pytest.mark.parametrize("tile_floats, shape, taps", [(1, (10, 23, 3), 3), (1, (3, 43, 2), 5), (None, (40, 30, 64), 3)])
+def test_convolution_of_many_tiles(monkeypatch, axis, op, plain_form, tile_floats, shape, taps):
+    if tile_floats is not None:
+        monkeypatch.setattr(conv, "TILE_FLOATS", tile_floats)
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(s) for s in (shape, (taps, shape[2], 5), (5,))]
+    args = arrays[:2 if op is conv.conv else 3] + [axis]
+    g = cotangent(op, args)
+    (value, grads), (want, want_grads) = run_vjp(op, args, g), run_vjp(plain_form, args, g)
+    assert relative_error(value, want) < 1e-10
+    assert all(relative_error(a, b) < 1e-10 for a, b in zip(grads, want_grads))
+
+
+@pytest.mark.parametrize("offset", [10.0, 1000.0])
+def test_batch_norm_in_float32_survives_a_large_mean(offset):
+    """A channel whose mean is `offset` deviations away keeps float32's precision, less that factor."""
+    rng = np.random.default_rng(0)
+    x = (offset + rng.standard_normal((8, 20, 1))).astype(np.float32)
+    args = [x, np.ones((1, 1, 1), np.float32), np.zeros(1, np.float32), conv.BATCH]
+    tol = 1e-6 * offset
+    assert relative_error(conv.conv_bn_relu(*args), plain.conv_bn_relu(*as_float(args, np.float64))) < tol
+    b = np.zeros(20, np.float32)
+    assert relative_error(norm.batch_norm(x[..., 0], b), plain.batch_norm(x[..., 0].astype(np.float64), 0)) < tol
+
+
+def test_convolution_refuses_channels_that_do_not_fit():
+    for op, extra in ((conv.conv, ()), (conv.conv_bn_relu, (np.zeros(4),))):
+        with pytest.raises(ValueError, match=r"\(2, 3, 5\).*\(3, 6, 4\)"):
+            op(np.zeros((2, 3, 5)), np.zeros((3, 6, 4)), *extra, conv.UNIT)
+
+
+def test_tape_is_kept_only_while_tracing():
+    tapes = []
+
+    @primitive.block(vjp=lambda g, tape, wanted: {0: 2 * g * tape["x"]})
+    def square(x, *, tape):
+        tape.update(x=x)
+        tapes.append(dict(tape))
+        return x * x
+
+    square(x := np.arange(3.0))
+    assert tapes.pop() == {}
+    _, grads = run_vjp(square, [x], np.ones(3))
+    assert np.array_equal(tapes.pop()["x"], x) and np.array_equal(grads[0], 2 * x)
+
+
+@every_case
+def test_untraced_primitive_leaves_nothing_behind(name):
+    op, _, args = drawn(name)
+    op(*args)
+    assert not primitive.NO_TAPE
+
+
+def test_targets_are_centred_and_scaled():
+    """Mean of all entries 0 and mean square row length 1, for each batch by itself (App.20-21)."""
+    y = np.random.default_rng(0).standard_normal((2, 3, 6, 4)) + 5
+    for out in ridge.normalise_targets(y).reshape(-1, 6, 4):
+        assert abs(out.mean()) < 1e-14 and abs((out ** 2).sum(axis=1).mean() - 1) < 1e-14

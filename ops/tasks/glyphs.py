@@ -139,6 +139,19 @@ def _one_line(error):
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def _one_case_each(characters):
+    """The characters in order, but those whose other case came earlier at the end.
+
+    C and c, O and o, S and s ... differ by size alone, which scaling to a box removes: no readout
+    can tell them apart, so a task holds both cases of a letter only where it must.
+    """
+    seen, first, rest = set(), [], []
+    for char in characters:
+        (rest if char.lower() in seen else first).append(str(char))
+        seen.add(char.lower())
+    return first + rest
+
+
 def sample_letters_task(rng, glyphs, ways=10, max_shift=1, characters=None):
     """A few-shot task: `ways` of the characters at random, and a new permutation of the pixels.
 
@@ -159,7 +172,7 @@ def sample_letters_task(rng, glyphs, ways=10, max_shift=1, characters=None):
     if not 2 <= ways <= len(characters):
         raise InputError(f"glyphs: {ways} ways of {len(characters)} characters; ask for 2 to "
                          f"{len(characters)}")
-    chosen = sorted(characters[i] for i in rng.choice(len(characters), ways, replace=False))
+    chosen = sorted(_one_case_each(rng.permutation(list(characters)))[:ways])
     index = [glyphs.characters.index(c) for c in chosen]
     first, end = (np.searchsorted(glyphs.character, index, side) for side in ("left", "right"))
     rows = np.concatenate([np.arange(a, b) for a, b in zip(first, end)])

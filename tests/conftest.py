@@ -1,0 +1,22 @@
+"""Tests run with one BLAS thread: reproducible, and kind to a machine that does something else too."""
+import os
+import sys
+from pathlib import Path
+
+for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: longer than the suite's four minutes allow; run with -m slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    import pytest
+    if config.option.markexpr:
+        return
+    skip = pytest.mark.skip(reason="slow; run with -m slow")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
