@@ -12,6 +12,7 @@ number of workers.
 import argparse
 import dataclasses
 import json
+import math
 import os
 import signal
 import sys
@@ -28,18 +29,21 @@ import numpy as np  # noqa: E402  (after the thread counts are set)
 
 import unsup_meta as um  # noqa: E402
 from ops import config as settings  # noqa: E402
-from ops.adam import Adam, clip_by_global_norm, global_norm, piecewise_rate  # noqa: E402
 from ops.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from ops.errors import InputError  # noqa: E402
 from ops.files import write_atomically  # noqa: E402
 from ops.flat import flatten, phi_shapes, unflatten  # noqa: E402
+from ops.gathering import Gathering, summary  # noqa: E402
 from ops.initial import theta_shapes  # noqa: E402
+from ops.live_task import LiveTask  # noqa: E402
+from ops.meta_optimizer import MetaOptimizer, sum_rows  # noqa: E402
 from ops.progress import MetricsLog, Progress, clock  # noqa: E402
 from ops.shared_memory import SharedArrays, remove_abandoned  # noqa: E402
 from ops.tasks import letters, load_glyphs, sample_letters_task  # noqa: E402
 from ops.workers import WorkerPool, usable_cores  # noqa: E402
 
 TASK, SEGMENT, VALIDATE, THETA = range(4)  # the random streams' families
+VALIDATION_TASKS = 2  # of held-out letters, the same ones each time
 ATTEMPTS = 3  # of one segment, before the run gives up
 
 
@@ -58,7 +62,8 @@ def sample_task(config, slot, generation, born, split="train"):
     all start somewhere inside their horizon, so that slots do not run in step.
     """
     rng = stream(config, TASK if split == "train" else VALIDATE, slot, generation)
-    task = sample_letters_task(rng, load_glyphs(), config.ways, config.max_shift, letters(split, config.case))
+    characters = letters(split, config.case if split == "train" else "both")
+    task = sample_letters_task(rng, load_glyphs(), config.ways, config.max_shift, characters)
     units = round(np.exp(rng.uniform(np.log(config.min_units), np.log(config.max_units))))
     hidden = int(rng.integers(config.min_layers, config.max_layers + 1))
     sizes = [task.features] + [units] * hidden + [config.embedding]
@@ -144,47 +149,22 @@ def rule_sizes(config):
 # --- The main process -----------------------------------------------------------------------------
 
 
-@dataclasses.dataclass
-class LiveTask:
-    """A slot's task between segments; its phi lies in shared memory at [slot, parity]."""
-
-    slot: int
-    generation: int = 0  # tasks this slot has finished
-    born: int = 0        # meta-step at which the task started
-    t: int = 0           # inner steps done
-    parity: int = 0
-    floats: int = 0      # of phi
-
-    def job(self, row, step):
-        """The message that asks for its next segment."""
-        return {"job": row, "row": row, "step": step, "slot": self.slot, "generation": self.generation,
-                "born": self.born, "t": self.t, "parity": self.parity}
-
-    def advance(self, reply, step):
-        """Take over what a segment returned: go on from phi_U, or start a new task."""
-        self.t, self.parity = self.t + reply["unrolls"], 1 - self.parity
-        self.floats = sum(int(np.prod(s)) for s in phi_shapes(reply["sizes"]))
-        if self.t >= reply["horizon"] or not reply["finite"]:
-            self.generation, self.born, self.t, self.floats = self.generation + 1, step, 0, 0
-
-
 class Stop(Exception):
     """The run was asked to stop."""
 
 
 class MetaTrainer:
-    """The state of a run: theta, Adam, the live tasks, the meta-step r; and the workers that serve it."""
+    """The state of a run: theta with its optimiser, the live tasks, the meta-step r; and its workers."""
 
     def __init__(self, config, run, resume, progress):
         self.config, self.run, self.progress = config, Path(run), progress
-        self.shapes = theta_shapes(**rule_sizes(config))
-        self.adam, self.step, self.failures = Adam(), 0, 0
-        self.elapsed, self.best = 0.0, None
-        self.tasks = [LiveTask(slot) for slot in range(config.live_tasks)]
-        self.theta = um.init_theta(stream(config, THETA), **rule_sizes(config))
-        phis = {}
+        theta = um.init_theta(stream(config, THETA), **rule_sizes(config))
+        self.optimizer = MetaOptimizer(theta, *settings.rates(config), config.clip)
+        self.step, self.failures, self.elapsed, self.best = 0, 0, 0.0, None
+        self.tasks, phis = [LiveTask(slot) for slot in range(config.live_tasks)], {}
         if resume:
-            self.theta, state, phis = load_checkpoint(run, config, self.adam)
+            self.optimizer.theta, state, phis = load_checkpoint(run, config, self.optimizer.adam)
+            self.optimizer.theta = {name: self.optimizer.theta[name] for name in theta}
             self.tasks = [LiveTask(**t) for t in state["tasks"]]
             self.step, self.failures, self.elapsed, self.best = (state[k] for k in ("step", "failures", "elapsed", "best"))
         self.count = config.workers or usable_cores()
@@ -195,15 +175,14 @@ class MetaTrainer:
         self.pool = WorkerPool(self.count, "train", "make_worker", {
             "config": dataclasses.asdict(config), "spec": self.shared.spec, "block": self.shared.block})
         self.log = MetricsLog(self.run / "metrics.jsonl", self.step if resume else None)
-        self.stopping = False
+        self.gathering = Gathering(config, self.count)
+        self.recent, self.stopping, self.attempts = deque(maxlen=100), False, {}
         self.started = self.saved = time.monotonic()
-        self.recent = deque(maxlen=100)
 
     def _spec(self):
-        config = self.config
+        config, shapes = self.config, theta_shapes(**rule_sizes(self.config))
         widest = [config.inputs()] + [config.max_units] * config.max_layers + [config.embedding]
-        floats = sum(int(np.prod(s)) for s in phi_shapes(widest))
-        size = sum(int(np.prod(s)) for s in self.shapes.values())
+        floats, size = (sum(math.prod(s) for s in group) for group in (phi_shapes(widest), shapes.values()))
         rows = config.meta_batch if config.mode == "sync" else 2 * self.count
         return {"version": ((1,), "int64"), "theta": ((size,), "float32"), "grads": ((rows, size), "float32"),
                 "phi": ((config.live_tasks, 2, floats), "float32")}
@@ -212,7 +191,7 @@ class MetaTrainer:
         """Write theta where the workers read it; the version is odd while it is being written."""
         version = self.shared["version"]
         version[0] = 2 * self.step + 1
-        flatten((self.theta[name] for name in self.shapes), self.shared["theta"])
+        self.optimizer.vector(self.shared["theta"])
         version[0] = 2 * self.step
 
     def check_stop(self):
@@ -221,55 +200,67 @@ class MetaTrainer:
         if self.stopping or (self.config.minutes and seconds > 60 * self.config.minutes):
             raise Stop
 
-    def answers(self, jobs):
-        """Replies to `jobs`, in their order, from whichever workers are free.
+    def events(self):
+        """(good, failed): [(job, reply)] that came in, and jobs to be done again.
 
-        A worker that died is replaced and its job computed again; an exception in a worker is shown
-        with its task; a job that fails ATTEMPTS times ends the run.
+        A worker that died is replaced; an exception in a worker is shown with its task; a job that fails
+        ATTEMPTS times ends the run.
         """
-        waiting, replies, attempts = deque(jobs), {}, {}
+        self.check_stop()
+        good, failed = [], []
+        for _, job, reply in self.pool.wait():
+            if reply is not None and "error" not in reply:
+                self.attempts.pop(json.dumps(job), None)
+                good.append((job, reply))
+                continue
+            what = "its worker died" if reply is None else f"an exception in its worker:\n{reply['error']}"
+            self.progress.say(f"meta-step {self.step}: {what}; to be computed again: {job}")
+            tries = self.attempts[json.dumps(job)] = self.attempts.get(json.dumps(job), 0) + 1
+            if tries == ATTEMPTS:
+                raise InputError(f"meta-step {self.step}: {job} failed {ATTEMPTS} times; the state before it is saved")
+            failed.append(job)
+        return good, failed
+
+    def answers(self, jobs):
+        """Replies to `jobs`, in their order, from whichever workers are free."""
+        waiting, replies = deque(jobs), {}
         while len(replies) < len(jobs):
-            self.check_stop()
             for rank in self.pool.idle():
                 if waiting:
                     self.pool.submit(rank, waiting.popleft())
-            for _, job, reply in self.pool.wait():
-                if reply is not None and "error" not in reply:
-                    replies[job["job"]] = reply
-                    continue
-                self.report_failure(job, reply)
-                attempts[job["job"]] = attempts.get(job["job"], 0) + 1
-                if attempts[job["job"]] == ATTEMPTS:
-                    raise InputError(f"meta-step {self.step}: {job} failed {ATTEMPTS} times; the state before it is saved")
-                waiting.append(job)
+            good, failed = self.events()
+            replies.update((job["job"], reply) for job, reply in good)
+            waiting.extend(failed)
         return [replies[job["job"]] for job in jobs]
-
-    def report_failure(self, job, reply):
-        """Show what happened to a job that has to be done again."""
-        what = "its worker died" if reply is None else f"an exception in its worker:\n{reply['error']}"
-        self.progress.say(f"meta-step {self.step}: {what}; computed again: {job}")
 
     def sync_step(self):
         """Lines 4-24 of Alg. 1, all workers at the same theta: the next `meta_batch` slots, summed in slot order."""
         config, waited = self.config, time.perf_counter()
         first = self.step * config.meta_batch
         chosen = [self.tasks[(first + i) % config.live_tasks] for i in range(config.meta_batch)]
-        replies = self.answers([task.job(row, self.step) for row, task in enumerate(chosen)])
+        replies = self.answers([task.job(row, row, self.step) for row, task in enumerate(chosen)])
         waited = time.perf_counter() - waited
         for task, reply in zip(chosen, replies):
             task.advance(reply, self.step)
-        rows = [row for row, reply in enumerate(replies) if reply["finite"]]
-        self.count_failures(replies)
-        if rows:
-            total = self.shared["grads"][rows[0]].copy()
-            for row in rows[1:]:
-                total += self.shared["grads"][row]
-            self.apply_gradient(total / len(rows), replies, waited)
-        self.step += 1
-        self.publish()
+        rows = [self.shared["grads"][row] for row, reply in enumerate(replies) if reply["finite"]]
+        self.finish_step(sum_rows(rows) / len(rows) if rows else None, replies, {"wait_s": waited})
 
-    def count_failures(self, replies):
-        """Log dropped segments; too many in a row end the run."""
+    def async_step(self):
+        """Lines 4-24 of Alg. 1 as the paper runs it: workers never wait, Adam steps once enough gradients are in."""
+        config, gathering, waited = self.config, self.gathering, time.perf_counter()
+        while gathering.count < config.meta_batch:
+            for rank in self.pool.idle():
+                self.pool.submit(rank, gathering.next_job(rank, self.tasks, self.step))
+            good, failed = self.events()
+            gathering.again.extend(failed)
+            for job, reply in good:
+                self.tasks[job["slot"]].advance(reply, self.step)
+                gathering.add(job, reply, self.shared["grads"][job["row"]], self.step)
+        total, replies, extra = gathering.take()
+        self.finish_step(total / config.meta_batch, replies, extra | {"wait_s": time.perf_counter() - waited})
+
+    def finish_step(self, gradient, replies, extra):
+        """Line 22 of Alg. 1: Adam on the averaged gradient; metrics; the newest theta for the workers."""
         for reply in replies:
             self.failures = 0 if reply["finite"] else self.failures + 1
             if not reply["finite"]:
@@ -277,30 +268,22 @@ class MetaTrainer:
                                   f"task restarted: {reply['task']}, layers {reply['sizes']}")
         if self.failures >= self.config.max_failures:
             raise InputError(f"{self.failures} segments in a row were not finite; lower --meta-lr or --lr")
-
-    def apply_gradient(self, vector, replies, waited):
-        """Line 22 of Alg. 1: one Adam step on the averaged gradient, and its metrics."""
-        config, started = self.config, time.perf_counter()
-        grad = dict(zip(self.shapes, unflatten(vector, self.shapes.values(), copy=False)))
-        rate = piecewise_rate(self.step, *settings.rates(config))
-        grad, norm = clip_by_global_norm(grad, config.clip)
-        before = self.theta
-        self.theta = self.adam.update(before, grad, rate)
-        moved = global_norm({n: self.theta[n] - before[n] for n in before}) / global_norm(before)
-        good = [r for r in replies if r["finite"]]
-        average = lambda key: float(np.mean([r[key] for r in good]))
-        record = {"step": self.step, "seconds": round(self.elapsed + time.monotonic() - self.started, 3),
-                  "J": average("J"), "accuracy": average("accuracy"), "grad_norm": norm, "clipped": norm > config.clip,
-                  "meta_lr": rate, "update_ratio": moved, "segments": len(good), "dropped": len(replies) - len(good),
-                  "unrolls": average("unrolls"), "phi_norm": average("phi_norm"),
-                  "data_s": average("data_s"), "unroll_s": average("unroll_s"), "wait_s": waited,
-                  "adam_s": time.perf_counter() - started, "merge": [round(float(m), 5) for m in self.theta["merge"]]}
-        self.log.write(record)
-        self.recent.append(record)
+        if gradient is not None:
+            started = time.perf_counter()
+            record = {"step": self.step, "seconds": round(self.elapsed + time.monotonic() - self.started, 3)}
+            record |= summary(replies) | self.optimizer.step(gradient, self.step) | extra
+            self.log.write(record | {"adam_s": time.perf_counter() - started})
+            self.recent.append(record)
+        self.step += 1
+        self.publish()
 
     def validate(self):
         """Score theta on held-out letters, apart from every training stream; keep the best theta."""
-        replies = self.answers([{"job": i, "index": i} for i in range(max(2, self.count))])
+        while self.config.mode == "async" and len(self.pool.idle()) < self.count:
+            for job, reply in self.events()[0]:  # let the segments under way come in first
+                self.tasks[job["slot"]].advance(reply, self.step)
+                self.gathering.add(job, reply, self.shared["grads"][job["row"]], self.step)
+        replies = self.answers([{"job": i, "index": i} for i in range(VALIDATION_TASKS)])
         J, accuracy = (float(np.mean([r[k] for r in replies])) for k in ("J", "accuracy"))
         self.log.write({"step": self.step - 1, "heldout_J": J, "heldout_accuracy": accuracy})
         if self.best is None or J < self.best["J"]:
@@ -309,7 +292,7 @@ class MetaTrainer:
 
     def save_theta(self, name):
         """Write theta beside the settings that applying it needs."""
-        um.save_theta(self.run / name, self.theta, lr=self.config.lr, norm_eps=self.config.norm_eps)
+        um.save_theta(self.run / name, self.optimizer.theta, lr=self.config.lr, norm_eps=self.config.norm_eps)
 
     def save(self):
         """Write theta.npz and checkpoint.npz."""
@@ -317,7 +300,7 @@ class MetaTrainer:
         now = time.monotonic()
         state = {"step": self.step, "failures": self.failures, "elapsed": self.elapsed + now - self.started,
                  "best": self.best, "tasks": [dataclasses.asdict(t) for t in self.tasks]}
-        save_checkpoint(self.run, self.config, self.theta, self.adam, state, phis, self.config.keep_checkpoints)
+        save_checkpoint(self.run, self.config, self.optimizer, state, phis)
         self.save_theta("theta.npz")
         self.saved = now
 
@@ -325,8 +308,8 @@ class MetaTrainer:
         """The progress line: meta-step, J, accuracy, gradient norm, tasks/s, time left."""
         mean = lambda key: np.mean([r[key] for r in self.recent])
         seconds = time.monotonic() - self.started
-        first, last = self.recent[0], self.recent[-1]
-        rate = sum(r["segments"] for r in self.recent) / max(1e-9, last["seconds"] - first["seconds"])
+        span = self.recent[-1]["seconds"] - self.recent[0]["seconds"]
+        rate = sum(r["segments"] for r in list(self.recent)[1:]) / max(1e-3, span)
         done = self.step / max(1, self.config.steps)
         if self.config.minutes:
             done = max(done, seconds / (60 * self.config.minutes))
@@ -337,10 +320,11 @@ class MetaTrainer:
     def train(self):
         """Meta-steps until the last one, the time limit or a signal; saves now and then, and at the end."""
         config = self.config
+        meta_step = self.sync_step if config.mode == "sync" else self.async_step
         try:
             while self.step < config.steps:
                 self.check_stop()
-                self.sync_step()
+                meta_step()
                 if config.validate_steps and self.step % config.validate_steps == 0:
                     self.validate()
                 due = config.checkpoint_minutes and time.monotonic() - self.saved > 60 * config.checkpoint_minutes
@@ -380,7 +364,8 @@ def parse(argv):
 def run(config, folder, resume, progress):
     """Meta-train and return True unless a signal ended the run."""
     remove_abandoned()
-    load_glyphs()  # an unreadable font ends the run before anything is written
+    for split in ("train", "heldout"):  # what the tasks cannot give ends the run before anything is written
+        sample_task(config, 0, 0, 0, split)[0].labelled_pair(stream(config, VALIDATE), config.shots, 1)
     if not resume:
         write_atomically(folder / "config.json", settings.to_json(config).encode())
     trainer = MetaTrainer(config, folder, resume, progress)

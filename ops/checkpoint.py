@@ -13,21 +13,22 @@ from ops.files import load_npz, save_npz
 SCHEMA = 1
 
 
-def save_checkpoint(run, config, theta, adam, state, phis, keep):
-    """Write `run/checkpoint.npz`, keeping the `keep` newest as checkpoint-STEP.npz beside it.
+def save_checkpoint(run, config, optimizer, state, phis):
+    """Write `run/checkpoint.npz`; the newest `config.keep_checkpoints` stay as checkpoint-STEP.npz beside it.
 
-    theta {name: array}; adam an `Adam`; state a JSON-able dict with "step"; phis {slot: flat vector}.
+    optimizer a `MetaOptimizer`; state a JSON-able dict with "step"; phis {slot: flat vector}.
     Raises InputError if it cannot be written; the previous checkpoint is then whole.
     """
+    adam = optimizer.adam
     header = {"schema": SCHEMA, "config": dataclasses.asdict(config), "state": state, "adam_steps": adam.steps}
     arrays = {"header": np.array(json.dumps(header))}
-    for group, values in (("theta", theta), ("adam/m", adam.m), ("adam/v", adam.v), ("phi", phis)):
+    for group, values in (("theta", optimizer.theta), ("adam/m", adam.m), ("adam/v", adam.v), ("phi", phis)):
         arrays.update({f"{group}/{name}": value for name, value in values.items()})
     arrays |= {"config/lr": np.float64(config.lr), "config/norm_eps": np.float64(config.norm_eps)}
     named = Path(run) / f"checkpoint-{state['step']:09d}.npz"
     save_npz(named, arrays)
     _point_to(Path(run) / "checkpoint.npz", named)
-    for old in sorted(Path(run).glob("checkpoint-*.npz"))[:-keep]:
+    for old in sorted(Path(run).glob("checkpoint-*.npz"))[:-config.keep_checkpoints]:
         old.unlink(missing_ok=True)
 
 
