@@ -12,17 +12,17 @@ from collections import namedtuple
 
 import autograd.numpy as np
 import numpy as onp
-from autograd.core import make_vjp
 from autograd.tracer import getval
 
-from ops import planes as plane
 from ops.activations import activation_named
 from ops.compute_h_input import compute_h_input, error_signal, weight_stats
 from ops.conv import BATCH, UNIT, conv, conv_bn_relu
 from ops.initial import initial_theta, truncated_normal
 from ops.norm import dense, limit_length, normalise_channels, normalise_columns, standardise
+from ops.planes import keep_magnitude, merged_planes
+from ops.primitive import value_and_gradients
 from ops.products import half, matmul, move_towards, pair, transport
-from ops.readouts import bias_readout, lateral, low_rank_readout, project, stack_matrices, stop_drift
+from ops.readouts import bias_readout, project, readouts, stack_matrices, stop_drift
 from ops.ridge import normalise_targets, regression_loss, solve_ridge, with_ones
 from ops.theta_file import check_labelled, check_theta, load_theta, save_theta  # noqa: F401  (part of the interface)
 
@@ -72,11 +72,12 @@ def features(phi, x, reference_batch, activation="relu"):
 # --- Meta-objective (App.17-26) -----------------------------------------------------------------
 
 
-def _few_shot_predictions(phi, xa, ya, xb, ridge):
-    """Readout fitted on (xa, ya), applied to xb: [..., K, targets] (App.18-24)."""
-    A = with_ones(base_model(phi, xa)[0][-1])        # A = [x^L; 1]                             (App.22)
-    C = solve_ridge(A, normalise_targets(ya), ridge)  # C = (A'A + ridge I)^-1 A' y              (App.23)
-    return matmul(with_ones(base_model(phi, xb)[0][-1]), C)  # p = [x'^L; 1] C                  (App.24)
+def _embeddings(phi, xa, xb):
+    """[x^L; 1] of both labelled batches (App.18-19, 22), in one pass where they are of one size."""
+    if xa.shape != xb.shape:
+        return tuple(with_ones(base_model(phi, x)[0][-1]) for x in (xa, xb))
+    both = with_ones(base_model(phi, onp.stack([xa, xb]))[0][-1])
+    return half(both, 0), half(both, 1)
 
 
 def meta_objective(phi, xa, ya, xb, yb, ridge=0.1, cosine=True, report=None):
@@ -86,7 +87,9 @@ def meta_objective(phi, xa, ya, xb, yb, ridge=0.1, cosine=True, report=None):
     are pairs of batches, averaged.  cosine=False is the workshop paper's squared error.  With `report`,
     a dict, `report["accuracy"]` becomes the share of xb whose largest prediction is its class.
     """
-    p = _few_shot_predictions(phi, xa, ya, xb, ridge)
+    A, A_test = _embeddings(phi, xa, xb)             # A = [x^L; 1]                             (App.22)
+    C = solve_ridge(A, normalise_targets(ya), ridge)  # C = (A'A + ridge I)^-1 A' y              (App.23)
+    p = matmul(A_test, C)                            # p = [x'^L; 1] C                           (App.24)
     if report is not None:
         classes = report.get("classes", yb.shape[-1])
         report["accuracy"] = float(onp.mean(getval(p)[..., :classes].argmax(-1) == yb[..., :classes].argmax(-1)))
@@ -155,9 +158,8 @@ def hidden_states(phi, x, theta, activation="relu"):
 # --- Weight updates (App.35-64) -----------------------------------------------------------------
 
 # h^l is read out twice: as the upper layer of W^l and as the lower layer of W^(l+1) (App.35-55).
-_UPPER = ("zero/pb", "rbf/pb", "first/pb", "lin_upper/pa", "lin_upper/pb", "sqr_upper/pa", "sqr_upper/pb")
 _LOWER = ("zero/pa", "rbf/pa", "first/pa", "lin_lower/pa", "lin_lower/pb", "sqr_lower/pa", "sqr_lower/pb")
-_ZERO, _RBF, _FIRST, _LIN, _SQR = 0, 1, 2, 3, 5      # where each readout's projections start
+_UPPER = ("zero/pb", "rbf/pb", "first/pb", "lin_upper/pa", "lin_upper/pb", "sqr_upper/pa", "sqr_upper/pb")
 
 
 def readout_matrices(theta):
@@ -165,39 +167,28 @@ def readout_matrices(theta):
     return tuple(stack_matrices(*(theta[f"readout/{name}"] for name in names)) for names in (_LOWER, _UPPER))
 
 
-def weight_planes(WV, xs_low, xs, low, up):
-    """The ten planes DeltaW_1 .. DeltaW_10 (App.41-55), each [2, I, J], or [I, J] where W and V share it.
-
-    WV [2, I, J]: W^l and V^l; xs_low [B, I], xs [B, J]: x^(l-1), x^l standardised; low [7, I, B R],
-    up [7, J, B R]: h^(l-1), h^l projected (App.38-39).
-    """
-    Wn = normalise_columns(WV)                       # unit second moment per receptive field    (D5)
-    sq = plane.soft_square(Wn)                       # sqrt(1 + Wn^2) - 1
-    lin_low, sqr_low = lateral(low, _LIN, _LIN + 1), lateral(low, _SQR, _SQR + 1)  # off S7, S8  (App.48, 50)
-    lin_up, sqr_up = lateral(up, _LIN, _LIN + 1), lateral(up, _SQR, _SQR + 1)      # off S9, S10 (App.52, 54)
-    return (
-        Wn,                                                                # 1                   (App.41)
-        plane.signed_square(Wn),                                           # 2                   (App.42)
-        low_rank_readout(low, up, _ZERO, _ZERO),                           # 3                   (App.43)
-        plane.gated_gaussian(Wn, low_rank_readout(low, up, _RBF, _RBF)),   # 4                   (App.44)
-        plane.gated_linear(Wn, low_rank_readout(low, up, _FIRST, _FIRST)),  # 5                  (App.45)
-        hebbian(xs_low, xs),                                               # 6                   (App.46-47)
-        matmul(lin_low, Wn),                                               # 7                   (App.49)
-        plane.times_sign(matmul(sqr_low, sq), Wn),                         # 8                   (App.51, D7)
-        matmul(Wn, lin_up),                                                # 9                   (App.53)
-        plane.times_sign(matmul(sq, sqr_up), Wn),                          # 10                  (App.55, D7)
-    )
-
-
 def hebbian(xs_low, xs):
     """xs^(l-1)' xs^l / B: xs_low [B, I], xs [B, J] -> [I, J] (App.46-47)."""
-    return matmul(np.transpose(xs_low), xs) / xs.dtype.type(xs.shape[0])
+    return matmul(np.transpose(xs_low), xs / xs.dtype.type(xs.shape[0]))
 
 
 def delta_weights(WV, xs_low, xs, low, up, merge, norm_eps):
-    """DeltaW and DeltaV [2, I, J] from the planes: merged, kept from shrinking W, bounded (App.57-60)."""
-    merged = plane.merge_planes(merge, *weight_planes(WV, xs_low, xs, low, up))  #               (App.57-58)
-    orth = plane.keep_magnitude(merged, WV)          #                                           (App.59, D8)
+    """DeltaW^l and DeltaV^l [2, I, J]: ten planes merged, kept from shrinking W, bounded (App.41-60).
+
+    WV [2, I, J]: W^l and V^l; xs_low [B, I], xs [B, J]: x^(l-1), x^l standardised; low [7, R B, I],
+    up [7, R B, J]: h^(l-1), h^l projected (App.38-39).  With sq = sqrt(1 + Wn^2) - 1 the planes are
+
+        1  Wn                     (App.41)      6  xs^(l-1)' xs^l / B               (App.46-47)
+        2  Wn^2 sign(Wn)          (App.42)      7  below_lin Wn                     (App.49)
+        3  feed_zero              (App.43)      8  (below_sqr sq) sign(Wn)          (App.51, D7)
+        4  exp(-Wn^2) feed_rbf    (App.44)      9  Wn above_lin                     (App.53)
+        5  Wn feed_first          (App.45)     10  (sq above_sqr) sign(Wn)          (App.55, D7)
+    """
+    Wn = normalise_columns(WV)                       # unit second moment per receptive field    (D5)
+    lower_upper = readouts(low, up)                  # LowRR and its off-diagonal forms          (App.40, 48-54)
+    feed, below, above = (lower_upper[i] for i in range(3))
+    merged = merged_planes(Wn, feed, hebbian(xs_low, xs), below, above, merge)  # DeltaW_merge   (App.57-58)
+    orth = keep_magnitude(merged, WV)                # merge + Wu relu(-<merge, Wu>)             (App.59, D8)
     return limit_length(orth, norm_eps, (1, 2))      # orth / sqrt(e + mean orth^2)              (App.60)
 
 
@@ -270,10 +261,8 @@ def meta_gradient(theta, phi, x, labelled, lr=3e-4, norm_eps=1.0, ridge=0.1, cos
     check_theta(theta, phi, x[0])
 
     def objective(values):
-        J, end["phi"] = unroll({n: values[i] for i, n in enumerate(names)}, phi, x, labelled,
-                               lr, norm_eps, ridge, cosine, report)
+        J, end["phi"] = unroll(dict(zip(names, values)), phi, x, labelled, lr, norm_eps, ridge, cosine, report)
         return J
 
-    vjp, J = make_vjp(objective, [theta[n] for n in names])
-    grad = dict(zip(names, vjp(onp.ones((), onp.asarray(J).dtype))))
-    return float(J), grad, [Layer(*map(getval, layer)) for layer in end["phi"]]
+    J, grads = value_and_gradients(objective, [theta[name] for name in names])
+    return float(J), dict(zip(names, grads)), [Layer(*map(getval, layer)) for layer in end["phi"]]

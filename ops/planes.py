@@ -1,117 +1,148 @@
-"""The elementwise parts of the weight-update planes (App.41-55) and their merging (App.57-60), with VJPs.
+"""The ten planes of a weight update (App.41-55), their merging (App.57-58) and the guard of App.59, with VJPs.
 
-`Wn` is `[2, I, J]` (W and V side by side, columns normalised); readouts shared by both are `[I, J]`.
+`Wn` is `[2, I, J]`: W and V side by side, columns normalised.  Readouts and the Hebbian plane are
+shared by both.  The planes are one primitive, so that what they share is computed once, and so that
+nothing but the sum is kept when no gradient is wanted.
 """
 import numpy as np
 
-from ops.norm import as_groups, inverse_rms_columns, scaled_columns_vjp
+from ops.norm import inverse_rms_columns, scaled_columns_vjp
 from ops.primitive import NO_TAPE, block, kernel
 
-
-def _signed_square_vjp(g, tape, wanted):
-    return {0: g * np.abs(tape["Wn"]) * 2}
-
-
-@block(vjp=_signed_square_vjp)
-def signed_square(Wn, *, tape=NO_TAPE):
-    """Wn^2 sign(Wn) (plane 2)."""
-    tape.update(Wn=Wn)
-    return Wn * np.abs(Wn)
-
-
-def _gated_gaussian_vjp(g, tape, wanted):
-    Wn, gate, readout = tape["Wn"], tape["gate"], tape["readout"]
-    gated = g * gate
-    return {0: gated * readout * Wn * -2, 1: gated.sum(axis=0)}
-
-
-@block(vjp=_gated_gaussian_vjp)
-def gated_gaussian(Wn, readout, *, tape=NO_TAPE):
-    """exp(-Wn^2) readout (plane 4)."""
-    gate = np.exp(-Wn * Wn)
-    tape.update(Wn=Wn, gate=gate, readout=readout)
-    return gate * readout
-
-
-def _gated_linear_vjp(g, tape, wanted):
-    return {0: g * tape["readout"], 1: (g * tape["Wn"]).sum(axis=0)}
-
-
-@block(vjp=_gated_linear_vjp)
-def gated_linear(Wn, readout, *, tape=NO_TAPE):
-    """Wn readout, elementwise (plane 5)."""
-    tape.update(Wn=Wn, readout=readout)
-    return Wn * readout
-
-
-def _soft_square_vjp(g, tape, wanted):
-    Wn, root = tape["Wn"], tape["root"]
-    return {0: g * Wn / root}
-
-
-@block(vjp=_soft_square_vjp)
-def soft_square(Wn, *, tape=NO_TAPE):
-    """sqrt(1 + Wn^2) - 1 (planes 8 and 10)."""
-    root = np.sqrt(1 + Wn * Wn)
-    tape.update(Wn=Wn, root=root)
-    return root - 1
-
-
-def _times_sign_vjp(g, tape, wanted):
-    return {0: g * tape["sign"], 1: np.zeros_like(g)}
-
-
-@block(vjp=_times_sign_vjp)
-def times_sign(a, Wn, *, tape=NO_TAPE):
-    """a sign(Wn) (D7); the sign's own gradient is zero."""
-    sign = np.sign(Wn)
-    tape.update(sign=sign)
-    return a * sign
+N_PLANES = 10
+BLOCK_FLOATS = 1 << 22  # of one plane when no gradient is wanted: columns are independent of each other
 
 
 @kernel()
-def add_scaled_columns(a, inv, scale, out):
-    """out += scale a inv, per column; a [1 or 2, I, J] serves both halves of out [2, I, J]."""
-    groups, rows, n = out.shape
-    for group in range(groups):
-        source = min(group, a.shape[0] - 1)
+def fill_local_planes(Wn, feed, hebb, planes, sq):
+    """Planes 1 to 6, which are elementwise, and sq = sqrt(1 + Wn^2) - 1."""
+    _, rows, columns = Wn.shape
+    for which in range(2):
+        for i in range(rows):
+            for j in range(columns):
+                w = Wn[which, i, j]
+                square = w * w
+                planes[0, which, i, j] = w                                  # (App.41)
+                planes[1, which, i, j] = w * abs(w)                         # (App.42)
+                planes[2, which, i, j] = feed[0, i, j]                      # (App.43)
+                planes[3, which, i, j] = np.exp(-square) * feed[1, i, j]    # (App.44)
+                planes[4, which, i, j] = w * feed[2, i, j]                  # (App.45)
+                planes[5, which, i, j] = hebb[i, j]                         # (App.46-47)
+                sq[which, i, j] = np.sqrt(1 + square) - 1
+
+
+def _fill_planes(Wn, sq_all, Wn_all, feed, hebb, below, above, planes, sq):
+    """All ten planes [10, 2, I, J] of the columns of Wn; `Wn_all`, `sq_all`: of every column of the layer."""
+    fill_local_planes(Wn, feed, hebb, planes, sq)
+    np.matmul(below[0], Wn, out=planes[6])                                  # 7  (App.49)
+    np.matmul(below[1], sq, out=planes[7])                                  # 8  (App.51)
+    np.matmul(Wn_all, above[0], out=planes[8])                              # 9  (App.53)
+    np.matmul(sq_all, above[1], out=planes[9])                              # 10 (App.55)
+    sign = np.sign(Wn)
+    planes[7] *= sign                                                       # (D7)
+    planes[9] *= sign
+
+
+@kernel()
+def add_merged(planes, inv, merge, out):
+    """out = 1/10 sum_i merge_i planes_i inv_i (App.57-58); inv [10, 2, J]."""
+    n, both, rows, columns = planes.shape
+    tenth = planes.dtype.type(1) / planes.dtype.type(n)
+    for which in range(both):
         for r in range(rows):
-            for j in range(n):
-                out[group, r, j] += scale * (a[source, r, j] * inv[source, j])
+            for j in range(columns):
+                out[which, r, j] = 0
+            for i in range(n):
+                scale = merge[i] * tenth
+                for j in range(columns):
+                    out[which, r, j] += scale * (planes[i, which, r, j] * inv[i, which, j])
 
 
-def _merge_planes_vjp(g, tape, wanted):
-    merge, dtype = tape["merge"], g.dtype
-    g_merge, grads = np.zeros_like(merge), {}
-    g_both = np.ascontiguousarray(g)
-    g_sum = g_both.sum(axis=0, keepdims=True)  # of planes that W and V share
-    for i, (a, inv, shape) in enumerate(tape["planes"]):
-        out = np.empty_like(a)
-        scale = merge[i] / dtype.type(len(merge))
-        dot = scaled_columns_vjp(g_sum if len(a) == 1 else g_both, a, inv, scale, out)
-        g_merge[i] = dot / len(merge)
-        grads[i + 1] = out.reshape(shape)
-    grads[0] = g_merge
-    return grads
+@kernel()
+def local_planes_vjp(g, Wn, feed, sq, g_sq, g_Wn, g_feed, g_hebb):
+    """Gradients through planes 1 to 6 and sq; g [10, 2, I, J] are the planes' own, g_Wn is added to."""
+    _, rows, columns = Wn.shape
+    two = Wn.dtype.type(2)
+    for i in range(rows):
+        for j in range(columns):
+            f0 = f1 = f2 = hebb = Wn.dtype.type(0)
+            for which in range(2):
+                w = Wn[which, i, j]
+                gate = np.exp(-w * w)
+                through_gate = g[3, which, i, j] * gate
+                g_Wn[which, i, j] += (
+                    g[0, which, i, j] + two * abs(w) * g[1, which, i, j] - two * w * through_gate * feed[1, i, j]
+                    + g[4, which, i, j] * feed[2, i, j] + g_sq[which, i, j] * w / (1 + sq[which, i, j]))
+                f0 += g[2, which, i, j]
+                f1 += through_gate
+                f2 += g[4, which, i, j] * w
+                hebb += g[5, which, i, j]
+            g_feed[0, i, j], g_feed[1, i, j], g_feed[2, i, j], g_hebb[i, j] = f0, f1, f2, hebb
 
 
-@block(vjp=_merge_planes_vjp)
-def merge_planes(merge, *planes, tape=NO_TAPE):
-    """1/10 sum_i theta_merge,i plane_i / sqrt(1 + mean over rows of plane_i^2) (App.57-58, D5).
+def _sum_of_products(a, b):
+    """sum over W and V of a' b for a [2, K, I], b [2, K, J]."""
+    return np.matmul(a.reshape(-1, a.shape[2]).T, b.reshape(-1, b.shape[2]))
 
-    merge [10]; planes [2, I, J], or [I, J] where W and V share one -> [2, I, J].
+
+def _merged_planes_vjp(g, tape, wanted):
+    Wn, feed, below, above, merge, planes, inv, sq = (
+        tape[k] for k in ("Wn", "feed", "below", "above", "merge", "planes", "inv", "sq"))
+    g, gp, g_merge = np.ascontiguousarray(g), np.empty_like(planes), np.empty_like(merge)
+    for i in range(N_PLANES):
+        dot = scaled_columns_vjp(g, planes[i], inv[i], merge[i] / merge.dtype.type(N_PLANES), gp[i])
+        g_merge[i] = dot / N_PLANES
+    sign = np.sign(Wn)
+    gp[7] *= sign
+    gp[9] *= sign
+    g_Wn = np.matmul(below[0], gp[6])           # below and above are symmetric
+    g_Wn += np.matmul(gp[8], above[0])
+    g_sq = np.matmul(below[1], gp[7])
+    g_sq += np.matmul(gp[9], above[1])
+    across = lambda a, b: a[0] @ b[0].T + a[1] @ b[1].T
+    g_below = np.stack([across(gp[6], Wn), across(gp[7], sq)])
+    g_above = np.stack([_sum_of_products(Wn, gp[8]), _sum_of_products(sq, gp[9])])
+    g_feed, g_hebb = np.empty_like(feed), np.empty_like(feed[0])
+    local_planes_vjp(gp, Wn, feed, sq, g_sq, g_Wn, g_feed, g_hebb)
+    return {0: g_Wn, 1: g_feed, 2: g_hebb, 3: g_below, 4: g_above, 5: g_merge}
+
+
+def _merge_columns(Wn, sq_all, columns, feed, hebb, below, above, merge, out):
+    """The merged update of some columns; returns what a backward pass needs."""
+    part = np.ascontiguousarray(Wn[:, :, columns])
+    planes, sq = np.empty((N_PLANES,) + part.shape, Wn.dtype), np.empty_like(part)
+    inv = np.empty((N_PLANES, 2, part.shape[2]), Wn.dtype)
+    sq_all = sq if sq_all is None else sq_all
+    _fill_planes(part, sq_all, Wn, np.ascontiguousarray(feed[:, :, columns]), np.ascontiguousarray(hebb[:, columns]),
+                 below, np.ascontiguousarray(above[:, :, columns]), planes, sq)
+    flat = (N_PLANES * 2,) + part.shape[1:]
+    inverse_rms_columns(planes.reshape(flat), Wn.dtype.type(1), inv.reshape(flat[0], -1))
+    add_merged(planes, inv, merge, out)
+    return planes, inv, sq
+
+
+@block(vjp=_merged_planes_vjp)
+def merged_planes(Wn, feed, hebb, below, above, merge, *, tape=NO_TAPE):
+    """1/10 sum_i theta_merge,i plane_i / sqrt(1 + mean over rows of plane_i^2) (App.41-58, D5) -> [2, I, J].
+
+    Wn [2, I, J]; feed [3, I, J], hebb [I, J]; below [2, I, I], above [2, J, J]; merge [10].
+    Without a tape the planes exist for a block of columns at a time only.
     """
-    if merge.shape != (len(planes),):
-        raise ValueError(f"merge_planes: merge has shape {merge.shape} for {len(planes)} planes")
-    out = np.zeros((2,) + planes[0].shape[-2:], merge.dtype)
-    kept = []
-    for coefficient, plane in zip(merge, planes):
-        a = as_groups(plane)
-        inv = np.empty((a.shape[0], a.shape[2]), a.dtype)
-        inverse_rms_columns(a, a.dtype.type(1), inv)
-        add_scaled_columns(a, inv, coefficient / merge.dtype.type(len(merge)), out)
-        kept.append((a, inv, plane.shape))
-    tape.update(merge=merge, planes=kept)
+    _, rows, columns = Wn.shape
+    if merge.shape != (N_PLANES,):
+        raise ValueError(f"merged_planes: merge has shape {merge.shape}, want ({N_PLANES},)")
+    feed, hebb, out = np.ascontiguousarray(feed), np.ascontiguousarray(hebb), np.empty_like(Wn)
+    width = max(1, BLOCK_FLOATS // (2 * rows))
+    if tape is not NO_TAPE or columns <= width:
+        planes, inv, sq = _merge_columns(Wn, None, slice(None), feed, hebb, below, above, merge, out)
+        tape.update(Wn=Wn, feed=feed, below=below, above=above, merge=merge, planes=planes, inv=inv, sq=sq)
+        return out
+    sq_all = np.sqrt(1 + Wn * Wn) - 1
+    for first in range(0, columns, width):
+        part = slice(first, min(first + width, columns))
+        piece = np.empty((2, rows, part.stop - first), Wn.dtype)
+        _merge_columns(Wn, sq_all, part, feed, hebb, below, above, merge, piece)
+        out[:, :, part] = piece
     return out
 
 

@@ -59,14 +59,14 @@ def pair(W, V, *, tape=NO_TAPE):
 
 
 def _half_vjp(g, tape, wanted):
-    out = np.zeros((2,) + g.shape, g.dtype)
-    out[tape["which"]] = g
+    out = np.empty((2,) + g.shape, g.dtype)
+    out[tape["which"]], out[1 - tape["which"]] = g, 0
     return {0: out}
 
 
 @block(vjp=_half_vjp)
 def half(WV, which, *, tape=NO_TAPE):
-    """WV[which]: W (0) or V (1) of a pair."""
+    """WV[which]: W (0) or V (1) of a pair, or one of two batches that went through the base model together."""
     tape.update(which=which)
     return WV[which]
 

@@ -1,6 +1,6 @@
 """Low-rank readouts of the hidden states (App.35-40) and the bias readout (App.61), with VJPs.
 
-All projections `h P` that a layer needs are one product, kept as `[n, N, B R]`: the sum over batch
+All projections `h P` that a layer needs are one product, kept as `[n, R B, N]`: the sum over batch
 and rank of App.40 is then the inner dimension of a matrix product, and nothing of size B N^2 exists.
 """
 import numpy as np
@@ -22,68 +22,72 @@ def _project_vjp(g, tape, wanted):
     h, P = tape["h"], tape["P"]
     n, H, R = P.shape
     B, N, _ = h.shape
-    rows = np.ascontiguousarray(g.reshape(n, N, B, R).transpose(2, 1, 0, 3)).reshape(B * N, n * R)
+    columns = np.ascontiguousarray(g).reshape(n * R, B * N)
     grads = {}
     if 0 in wanted:
-        grads[0] = np.matmul(rows, P.transpose(0, 2, 1).reshape(n * R, H)).reshape(h.shape)
+        grads[0] = np.matmul(columns.T, P.transpose(0, 2, 1).reshape(n * R, H)).reshape(h.shape)
     if 1 in wanted:
-        grads[1] = np.matmul(h.reshape(B * N, H).T, rows).reshape(H, n, R).transpose(1, 0, 2)
+        grads[1] = np.matmul(columns, h.reshape(B * N, H)).reshape(n, R, H).transpose(0, 2, 1)
     return grads
 
 
 @block(vjp=_project_vjp)
 def project(h, P, *, tape=NO_TAPE):
-    """r_bir = sum_k h_bik P_kr for n matrices at once: h [B, N, H], P [n, H, R] -> [n, N, B R] (App.38-39)."""
+    """r_bir = sum_k h_bik P_kr for n matrices at once (App.38-39): h [B, N, H], P [n, H, R] -> [n, R B, N].
+
+    Computed as P' h', the product comes out in the order (matrix, r, b, i): without a copy it is, for
+    each matrix, the transposed factor [R B, N] of App.40.
+    """
     B, N, H = h.shape
     n, _, R = P.shape
     h = np.ascontiguousarray(h)
     tape.update(h=h, P=P)
-    rows = np.matmul(h.reshape(B * N, H), P.transpose(1, 0, 2).reshape(H, n * R))
-    return np.ascontiguousarray(rows.reshape(B, N, n, R).transpose(2, 1, 0, 3)).reshape(n, N, B * R)
+    return np.matmul(P.transpose(0, 2, 1).reshape(n * R, H), h.reshape(B * N, H).T).reshape(n, R * B, N)
 
 
-def _low_rank_readout_vjp(g, tape, wanted):
-    lower, upper, a, b = (tape[k] for k in ("lower", "upper", "a", "b"))
-    gs = g / g.dtype.type(lower.shape[2])
-    g_lower, g_upper = np.zeros_like(lower), np.zeros_like(upper)
-    np.matmul(gs, upper[b], out=g_lower[a])
-    np.matmul(gs.T, lower[a], out=g_upper[b])
-    return {0: g_lower, 1: g_upper}
+# Where each readout's factors lie in the projections of the lower and of the upper layer.
+FEED, LIN, SQR = slice(0, 3), 3, 5
 
 
-@block(vjp=_low_rank_readout_vjp)
-def low_rank_readout(lower, upper, a, b, *, tape=NO_TAPE):
-    """LowRR_ij = 1/(B R) sum_b sum_r ra_bir rb_bjr (App.40, D6) of projections `lower[a]`, `upper[b]`.
-
-    lower [n, I, B R], upper [m, J, B R] -> [I, J].
-    """
-    tape.update(lower=lower, upper=upper, a=a, b=b)
-    return np.matmul(lower[a], upper[b].T) / lower.dtype.type(lower.shape[2])
-
-
-def _lateral_vjp(g, tape, wanted):
-    r, a, b, scale = (tape[k] for k in ("r", "a", "b", "scale"))
-    gs = (g + g.T) * scale
-    np.fill_diagonal(gs, 0)
-    out = np.zeros_like(r)
-    np.matmul(gs, r[b], out=out[a])
-    out[b] += np.matmul(gs, r[a])
-    return {0: out}
+def _readouts_vjp(g, tape, wanted):
+    low, up = tape["low"], tape["up"]
+    g_low, g_up = np.empty_like(low), np.empty_like(up)
+    g_feed = g[0] / low.dtype.type(low.shape[1])
+    np.matmul(up[FEED], g_feed.swapaxes(1, 2), out=g_low[FEED])
+    np.matmul(low[FEED], g_feed, out=g_up[FEED])
+    for r, g_r, g_off in ((low, g_low, g[1]), (up, g_up, g[2])):
+        gs = g_off + g_off.swapaxes(1, 2)
+        gs *= _lateral_scale(r)
+        for i, a in enumerate((LIN, SQR)):
+            np.fill_diagonal(gs[i], 0)
+            np.matmul(r[a + 1], gs[i], out=g_r[a])
+            np.matmul(r[a], gs[i], out=g_r[a + 1])
+    return {0: g_low, 1: g_up}
 
 
-@block(vjp=_lateral_vjp)
-def lateral(r, a, b, *, tape=NO_TAPE):
-    """off(h) = (S + S') / sqrt 2 with zero diagonal, S = LowRR(h, h) / sqrt N (App.48-54).
+def _lateral_scale(r):
+    return r.dtype.type(1 / (r.shape[1] * np.sqrt(2 * r.shape[2])))
 
-    r [n, N, B R] holds the projections of h; `a` and `b` say which two to use -> [N, N].
-    """
-    N, BR = r.shape[1:]
-    scale = r.dtype.type(1 / (BR * np.sqrt(N) * np.sqrt(2)))
-    S = np.matmul(r[a], r[b].T)
-    off = (S + S.T) * scale
-    np.fill_diagonal(off, 0)
-    tape.update(r=r, a=a, b=b, scale=scale)
+
+def _lateral(r):
+    off = np.stack([np.matmul(r[a].T, r[a + 1]) for a in (LIN, SQR)])
+    off = (off + off.swapaxes(1, 2)) * _lateral_scale(r)
+    for S in off:
+        np.fill_diagonal(S, 0)
     return off
+
+
+@block(vjp=_readouts_vjp)
+def readouts(low, up, *, tape=NO_TAPE):
+    """All readouts of a layer from the projections low [7, R B, I] of h^(l-1) and up [7, R B, J] of h^l.
+
+    Returns feed [3, I, J], the LowRR (App.40, D6: mean over batch and rank) of zero, rbf and first;
+    below [2, I, I] and above [2, J, J], the lateral ones for lin and sqr (App.48-54):
+    off(h) = (S + S') / sqrt 2 with zero diagonal, S = LowRR(h, h) / sqrt N.
+    """
+    tape.update(low=low, up=up)
+    feed = np.matmul(low[FEED].swapaxes(1, 2), up[FEED]) / low.dtype.type(low.shape[1])
+    return feed, _lateral(low), _lateral(up)
 
 
 def _bias_readout_vjp(g, tape, wanted):

@@ -5,58 +5,11 @@ import pytest
 
 import plain
 from checks import check_vjp, float_arrays, relative_error, run_vjp, with_scaled_gradients
+from plain_forms import plain_compute_h_input, plain_keep_magnitude, plain_loss, plain_merged_planes, plain_readouts, plain_ridge
 from ops import activations, compute_h_input, conv, norm, planes, primitive, products, readouts, ridge
 
 EPS = 1e-6
 SEEDS = (0, 1)
-
-
-# --- Plain forms that tests/plain.py does not have as functions of their own ---------------------
-
-
-def T(a):
-    return anp.swapaxes(a, -1, -2)
-
-
-def plain_compute_h_input(x, z, d, stats, b, beta):
-    B, N = x.shape
-    angle = np.linspace(0, 4 * np.pi, N)
-    tile = lambda v: anp.tile(v[None], (B,) + (1,) * anp.ndim(v))
-    m0 = anp.stack([x, z, tile(np.sin(angle)), tile(np.cos(angle))], axis=2)
-    m2 = plain.batch_norm(anp.concatenate([m0, d], axis=2), (0, 1)) + beta
-    return anp.concatenate([tile(stats), m2, tile(b[:, None])], axis=2)
-
-
-def plain_merge(merge, *ten):
-    out = 0.0
-    for i, p in enumerate(ten):
-        out = out + merge[i] * p / anp.sqrt(1 + anp.mean(p ** 2, axis=-2, keepdims=True)) / 10
-    return out
-
-
-def plain_keep_magnitude(merged, W):
-    Wu = W / anp.sqrt(anp.sum(W ** 2, axis=(1, 2), keepdims=True) + EPS)
-    return merged + Wu * plain.relu(-anp.sum(merged * Wu, axis=(1, 2), keepdims=True))
-
-
-def plain_readout(lower, upper, a, b):
-    return anp.einsum("ik,jk->ij", lower[a], upper[b]) / lower.shape[2]
-
-
-def plain_lateral(r, a, b):
-    N = r.shape[1]
-    S = plain_readout(r, r, a, b) / np.sqrt(N)
-    return anp.where(np.eye(N) > 0, 0.0, (S + S.T) / np.sqrt(2))
-
-
-def plain_ridge(A, y, ridge):
-    return anp.linalg.solve(anp.matmul(T(A), A) + ridge * np.eye(A.shape[-1]), anp.matmul(T(A), y))
-
-
-def plain_loss(p, y, cosine):
-    if cosine:
-        p = p / anp.sqrt(anp.sum(p ** 2, axis=-1, keepdims=True) + EPS)
-    return anp.mean(anp.sum((p - y) ** 2, axis=-1))
 
 
 # --- The cases: name -> (primitive, plain form, maker of arguments) ------------------------------
@@ -67,9 +20,13 @@ def normal(*shapes, scale=1.0):
     return lambda rng: [scale * rng.standard_normal(s) if isinstance(s, tuple) else s for s in shapes]
 
 
-def ten_planes(rng, I=4, J=3):
-    """Ten planes of which W and V share two, as in the rule, and their merge weights."""
-    return [rng.standard_normal(10)] + [rng.standard_normal((I, J) if i in (2, 5) else (2, I, J)) for i in range(10)]
+def layer_planes(I, J):
+    """A maker of merged_planes' arguments for a layer [I, J]; the lateral readouts are symmetric, as in the rule."""
+    def make(rng):
+        symmetric = lambda n: (lambda S: S + S.transpose(0, 2, 1))(rng.standard_normal((2, n, n)))
+        Wn, feed, hebb, merge = (rng.standard_normal(s) for s in ((2, I, J), (3, I, J), (I, J), (10,)))
+        return [Wn, feed, hebb, symmetric(I), symmetric(J), merge]
+    return make
 
 
 def pushed(signs):
@@ -135,15 +92,8 @@ def norm_cases():
 
 
 def plane_cases():
-    for shape in ((2, 4, 3), (2, 1, 1)):
-        shared = shape[1:]
-        yield f"signed_square {shape}", (planes.signed_square, lambda W: W ** 2 * anp.sign(W), normal(shape))
-        yield f"gated_gaussian {shape}", (planes.gated_gaussian, lambda W, r: anp.exp(-W ** 2) * r, normal(shape, shared))
-        yield f"gated_linear {shape}", (planes.gated_linear, lambda W, r: W * r, normal(shape, shared))
-        yield f"soft_square {shape}", (planes.soft_square, lambda W: anp.sqrt(1 + W ** 2) - 1, normal(shape))
-        yield f"times_sign {shape}", (planes.times_sign, lambda a, W: a * anp.sign(W), normal(shape, shape))
-    yield "merge_planes", (planes.merge_planes, plain_merge, ten_planes)
-    yield "merge_planes, one by one", (planes.merge_planes, plain_merge, lambda rng: ten_planes(rng, 1, 1))
+    for I, J in ((4, 3), (1, 1), (1, 4), (5, 1)):
+        yield f"merged_planes {I} {J}", (planes.merged_planes, plain_merged_planes, layer_planes(I, J))
     for signs in ((1, 1), (-1, 1), (1, -1), (-1, -1)):
         yield f"keep_magnitude {signs}", (planes.keep_magnitude, plain_keep_magnitude, pushed(signs))
 
@@ -161,16 +111,16 @@ def product_cases():
 
 
 def readout_cases():
-    def plain_project(h, P):  # [n, N, B R]
-        r = anp.einsum("bik,nkr->nibr", h, P)
-        return anp.reshape(r, r.shape[:2] + (-1,))
+    def plain_project(h, P):  # [n, R B, N]
+        r = anp.einsum("bik,nkr->nrbi", h, P)
+        return anp.reshape(r, (P.shape[0], -1, h.shape[1]))
 
     yield "project", (readouts.project, plain_project, normal((3, 4, 5), (7, 5, 2)))
     yield "project of one", (readouts.project, plain_project, normal((2, 1, 1), (7, 1, 1)))
-    yield "low_rank_readout", (readouts.low_rank_readout, plain_readout, normal((3, 4, 6), (2, 5, 6), 2, 1))
-    yield "lateral", (readouts.lateral, plain_lateral, normal((4, 5, 6), 1, 2))
-    yield "lateral with itself", (readouts.lateral, plain_lateral, normal((4, 5, 6), 1, 1))
-    yield "lateral of one", (readouts.lateral, plain_lateral, normal((3, 1, 2), 0, 1))
+    for part, name in enumerate(("feed", "below", "above")):
+        take = lambda form, part=part: lambda low, up: form(low, up)[part]
+        for I, J in ((4, 5), (1, 3), (2, 1)):
+            yield f"readouts, {name} {I} {J}", (take(readouts.readouts), take(plain_readouts), normal((7, 6, I), (7, 6, J)))
     yield "bias_readout", (readouts.bias_readout, lambda h, w: anp.mean(anp.dot(h, w), axis=0), normal((3, 4, 5), (5,)))
     for mean in (-2.0, 2.0):
         yield f"stop_drift {mean}", (readouts.stop_drift, lambda db: db - plain.relu(anp.mean(db)), drifting(mean))
@@ -191,7 +141,7 @@ def ridge_cases():
 GROUPS = (conv_cases, input_cases, norm_cases, plane_cases, product_cases, readout_cases, ridge_cases)
 CASES = {name: case for group in GROUPS for name, case in group()}
 FEW = ("conv batch, odd", "conv_bn_relu unit, odd", "compute_h_input 4 5 3", "error_signal 3 4 2 5", "batch_norm (5, 3)",
-       "normalise_columns (2, 4, 3)", "merge_planes", "keep_magnitude (-1, 1)", "low_rank_readout", "solve_ridge (2,)")
+       "normalise_columns (2, 4, 3)", "merged_planes 4 3", "keep_magnitude (-1, 1)", "readouts, feed 4 5", "solve_ridge (2,)")
 every_case = pytest.mark.parametrize("name", CASES)
 
 
@@ -388,6 +338,24 @@ def test_untraced_primitive_leaves_nothing_behind(name):
     op, _, args = drawn(name)
     op(*args)
     assert not primitive.NO_TAPE
+
+
+def test_planes_of_a_block_of_columns_at_a_time_are_the_same(monkeypatch):
+    args = layer_planes(5, 7)(np.random.default_rng(0))
+    whole = planes.merged_planes(*args)
+    monkeypatch.setattr(planes, "BLOCK_FLOATS", 20)
+    np.testing.assert_allclose(planes.merged_planes(*args), whole, rtol=1e-12, atol=1e-14)
+
+
+def test_gradients_of_many_values_at_once():
+    def objective(values):
+        return anp.sum(values[0] * values[1]) + anp.sum(values[0])
+
+    a, b, c = np.arange(3.0), np.ones(3), np.ones(2)
+    value, grads = primitive.value_and_gradients(objective, [a, b, c])
+    assert value == 6
+    for grad, expected in zip(grads, (b + 1, a, np.zeros(2))):
+        np.testing.assert_array_equal(grad, expected)
 
 
 def test_targets_are_centred_and_scaled():

@@ -255,7 +255,8 @@ def test_in_a_process_of_its_own(files, tmp_path):
 def test_help_lists_the_commands(capsys):
     with pytest.raises(SystemExit) as left:
         evaluate.main(["--help"])
-    assert left.value.code == 0 and all(name in capsys.readouterr().out for name in evaluate.COMMANDS)
+    shown = capsys.readouterr().out
+    assert left.value.code == 0 and all(name in shown for name in evaluate.COMMANDS)
 
 
 REFUSED = [  # flags, words of the message
