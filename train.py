@@ -101,7 +101,7 @@ class Worker:
             self.tasks[slot] = generation, sample_task(self.config, slot, generation, born)
         return self.tasks[slot][1]
 
-    def segment(self, job, row, slot, generation, born, t, parity, step):
+    def segment(self, job, row, slot, generation, born, t, parity, step, floats):
         """Lines 9-19 of Alg. 1: U updates from phi_t, J and its gradient into `row`, phi_(t+U) beside phi_t."""
         config, started = self.config, time.perf_counter()
         task, sizes, horizon, phi = self.live_task(slot, generation, born)
@@ -194,11 +194,9 @@ class MetaTrainer:
         self.optimizer.vector(self.shared["theta"])
         version[0] = 2 * self.step
 
-    def check_stop(self):
-        """Raise Stop once the time is up or a signal came."""
-        seconds = time.monotonic() - self.started
-        if self.stopping or (self.config.minutes and seconds > 60 * self.config.minutes):
-            raise Stop
+    def time_is_up(self):
+        """Whether this run's minutes have passed."""
+        return self.config.minutes and time.monotonic() - self.started > 60 * self.config.minutes
 
     def events(self):
         """(good, failed): [(job, reply)] that came in, and jobs to be done again.
@@ -206,7 +204,8 @@ class MetaTrainer:
         A worker that died is replaced; an exception in a worker is shown with its task; a job that fails
         ATTEMPTS times ends the run.
         """
-        self.check_stop()
+        if self.stopping:
+            raise Stop
         good, failed = [], []
         for _, job, reply in self.pool.wait():
             if reply is not None and "error" not in reply:
@@ -222,8 +221,8 @@ class MetaTrainer:
         return good, failed
 
     def answers(self, jobs):
-        """Replies to `jobs`, in their order, from whichever workers are free."""
-        waiting, replies = deque(jobs), {}
+        """Replies to `jobs`, in their order, from whichever workers are free; those of the largest phi start first."""
+        waiting, replies = deque(sorted(jobs, key=lambda job: -job.get("floats", 0))), {}
         while len(replies) < len(jobs):
             for rank in self.pool.idle():
                 if waiting:
@@ -295,13 +294,16 @@ class MetaTrainer:
         um.save_theta(self.run / name, self.optimizer.theta, lr=self.config.lr, norm_eps=self.config.norm_eps)
 
     def save(self):
-        """Write theta.npz and checkpoint.npz."""
+        """Write checkpoint.npz, and theta.npz: the best theta so far on held-out letters, else the newest."""
         phis = {t.slot: self.shared["phi"][t.slot, t.parity, :t.floats] for t in self.tasks if t.floats}
         now = time.monotonic()
         state = {"step": self.step, "failures": self.failures, "elapsed": self.elapsed + now - self.started,
                  "best": self.best, "tasks": [dataclasses.asdict(t) for t in self.tasks]}
         save_checkpoint(self.run, self.config, self.optimizer, state, phis)
-        self.save_theta("theta.npz")
+        if self.best:
+            write_atomically(self.run / "theta.npz", (self.run / "theta_best.npz").read_bytes())
+        else:
+            self.save_theta("theta.npz")
         self.saved = now
 
     def status(self):
@@ -322,10 +324,10 @@ class MetaTrainer:
         config = self.config
         meta_step = self.sync_step if config.mode == "sync" else self.async_step
         try:
-            while self.step < config.steps:
-                self.check_stop()
+            while self.step < config.steps and not self.time_is_up():
                 meta_step()
-                if config.validate_steps and self.step % config.validate_steps == 0:
+                last = self.step >= config.steps or self.time_is_up()
+                if config.validate_steps and (self.step % config.validate_steps == 0 or last):
                     self.validate()
                 due = config.checkpoint_minutes and time.monotonic() - self.saved > 60 * config.checkpoint_minutes
                 if due or (config.checkpoint_steps and self.step % config.checkpoint_steps == 0):

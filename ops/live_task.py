@@ -23,7 +23,7 @@ class LiveTask:
     def job(self, job, row, step):
         """The message that asks for its next segment, the gradient going to `row`."""
         return {"job": job, "row": row, "step": step, "slot": self.slot, "generation": self.generation,
-                "born": self.born, "t": self.t, "parity": self.parity}
+                "born": self.born, "t": self.t, "parity": self.parity, "floats": self.floats}
 
     def advance(self, reply, step):
         """Take over what a segment returned: go on from phi_U, or start a new task."""

@@ -30,7 +30,11 @@ def start(folder, *arguments):
 
 
 def finish(process, code=0):
-    out, err = process.communicate(timeout=120)
+    try:
+        out, err = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
     assert process.returncode == code, out + err
     return out, err
 
@@ -111,7 +115,7 @@ def test_theta_moves_and_another_seed_moves_it_elsewhere(undisturbed, tmp_path):
 @pytest.mark.parametrize("arguments, word", [
     (["--preset", "pocket"], "preset"), (["--no-such-flag"], "--no-such-flag"), (["--hdims", "many"], "--hdims"),
     (["--batch-size", "1"], "--batch-size"), (["--min-layers", "3", "--max-layers", "2"], "--max-layers"),
-    (["--unroll-start", "5"], "--unroll-start"), (["--meta-lr", "1e-3,1e-4"], "--meta-lr"), (["--name", "../x"], "name"),
+    (["--unroll-start", "5"], "--unroll-start"), (["--meta-lr", "1e-3,1e-4,1e-5"], "--meta-lr"), (["--name", "../x"], "name"),
     (["--lr", "nan"], "--lr"), (["--ways", "99"], "ways"), (["--shots", "40"], "shots"), (["--resume"], "resume")])
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, word):
     _, err = train(tmp_path, *arguments, code=2)
