@@ -306,7 +306,7 @@ def _positive(text):
 def _check_outputs(options, inputs):
     """InputError, before any work is done, if --json or --picture cannot be written or would hit something else."""
     picture = getattr(options, "picture", None)
-    outputs = [Path(path) for path in (options.json, picture) if path]
+    outputs = [Path(path) for path in (getattr(options, "json", None), picture) if path]
     if picture:
         if Path(picture).suffix != ".png":
             raise InputError(f"--picture {picture}: give a file name that ends in .png")
@@ -346,12 +346,26 @@ def run_bench(options):
         write_atomically(options.json, (json.dumps({"rows": rows}, indent=1) + "\n").encode())
 
 
+def _add_curves_arguments(add):
+    add("runs", nargs="+", metavar="RUN", help="folders of meta-training runs, as runs/laptop")
+    add("--picture", metavar="PATH.png", default="figures/meta_training_curves.png", help="(default: %(default)s)")
+
+
+def run_curves(options):
+    """The command `curves`: J and accuracy over meta-training, from the logs alone (Fig. 3)."""
+    from figures import meta_training_curves
+    _check_outputs(options, [])
+    meta_training_curves.write(options.runs, options.picture)
+    print(f"drawn: {options.picture}, its numbers beside it")
+
+
 Command = namedtuple("Command", "help add_arguments run")
 COMMANDS = {
     "score": Command("few-shot accuracy before and after applying the rule, with baselines", _add_score_arguments,
                      run_score),
     "bench": Command("speed of an update and of a meta-gradient against sgemm on the same shapes",
                      _add_bench_arguments, run_bench),
+    "curves": Command("meta-training curves of one or several runs (Fig. 3)", _add_curves_arguments, run_curves),
 }
 
 

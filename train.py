@@ -84,7 +84,8 @@ class Worker:
         self.tasks = {}
 
     def __call__(self, job):
-        return self.segment(**job) if "row" in job else self.validate(**job)
+        with np.errstate(all="ignore"):  # what is not finite is found, counted and reported
+            return self.segment(**job) if "row" in job else self.validate(**job)
 
     def theta(self):
         """A consistent copy of the shared theta and its version: the writer makes the version odd while writing."""
@@ -168,13 +169,13 @@ class MetaTrainer:
             self.tasks = [LiveTask(**t) for t in state["tasks"]]
             self.step, self.failures, self.elapsed, self.best = (state[k] for k in ("step", "failures", "elapsed", "best"))
         self.count = config.workers or usable_cores()
+        self.log = MetricsLog(self.run / "metrics.jsonl", self.step if resume else None)
         self.shared = SharedArrays(self._spec())
         for slot, phi in phis.items():
             self.shared["phi"][slot, self.tasks[slot].parity, :len(phi)] = phi
         self.publish()
         self.pool = WorkerPool(self.count, "train", "make_worker", {
             "config": dataclasses.asdict(config), "spec": self.shared.spec, "block": self.shared.block})
-        self.log = MetricsLog(self.run / "metrics.jsonl", self.step if resume else None)
         self.gathering = Gathering(config, self.count)
         self.recent, self.stopping, self.attempts = deque(maxlen=100), False, {}
         self.started = self.saved = time.monotonic()
@@ -317,7 +318,7 @@ class MetaTrainer:
             done = max(done, seconds / (60 * self.config.minutes))
         best = f"  held-out J {self.best['J']:.3f} acc {self.best['accuracy']:.3f}" if self.best else ""
         return (f"meta-step {self.step}  J {mean('J'):.3f}  acc {mean('accuracy'):.3f}  |g| {mean('grad_norm'):.2f}  "
-                f"{rate:.1f} segments/s{best}  {clock(seconds)} done, {clock(seconds / max(done, 1e-6) - seconds)} left")
+                f"{rate:.1f} segments/s{best}  {clock(seconds)} done, {clock(max(0.0, seconds / max(done, 1e-6) - seconds))} left")
 
     def train(self):
         """Meta-steps until the last one, the time limit or a signal; saves now and then, and at the end."""

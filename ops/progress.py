@@ -9,7 +9,7 @@ from ops.files import write_atomically
 
 
 class MetricsLog:
-    """Appends to `path`.  On resuming, lines of later meta-steps than `resume_step` are removed first."""
+    """Appends to `path`.  On resuming, lines of meta-step `resume_step` and later are removed first."""
 
     def __init__(self, path, resume_step=None):
         path = Path(path)
@@ -35,7 +35,7 @@ class MetricsLog:
 
 def _belongs(line, step):
     try:
-        return line.endswith("\n") and json.loads(line)["step"] <= step
+        return line.endswith("\n") and json.loads(line)["step"] < step
     except (ValueError, KeyError, TypeError):  # a line cut off by a crash
         return False
 

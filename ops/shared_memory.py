@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ops.errors import InputError
+
 PREFIX = "unsup_meta"
 
 
@@ -24,7 +26,12 @@ class SharedArrays:
             offsets[name] = size
             size += -(-int(np.prod(shape)) * np.dtype(dtype).itemsize // 64) * 64  # a cache line each
         if self.owner:
-            self._memory = shared_memory.SharedMemory(f"{PREFIX}_{os.getpid()}_{secrets.token_hex(4)}", True, max(size, 64))
+            name = f"{PREFIX}_{os.getpid()}_{secrets.token_hex(4)}"
+            try:
+                self._memory = shared_memory.SharedMemory(name, True, max(size, 64))
+            except OSError as error:
+                raise InputError(f"cannot get {size / 1e6:.0f} MB of shared memory ({error.strerror}); free some in /dev/shm "
+                                 "or take fewer --live-tasks or --workers") from error
         else:
             self._memory = shared_memory.SharedMemory(block)
         self.block = self._memory.name

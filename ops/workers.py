@@ -1,9 +1,10 @@
 """A `multiprocessing.Pool` standing in for the paper's cluster of CPU workers (App. C).
 
-The pool supplies and replaces processes; each runs one endless `_serve` call.  Jobs and replies are
-short JSON messages over a pipe per worker, arrays lie in shared memory.  Nobody holds a lock while
-computing, so a worker killed at any instant leaves nothing behind but an unanswered job, which
-`wait` reports within a second.
+The pool supplies processes and replaces dead ones; each serves jobs inside the pool's initializer, so
+that it never touches the pool's own queues: a process killed while it holds a queue's lock would stop
+the whole pool.  Jobs and replies are short JSON messages over a pipe per rank, arrays lie in shared
+memory.  Nobody holds a lock, so a worker killed at any instant leaves nothing behind but an unanswered
+job, which `wait` reports within a second.
 """
 import importlib
 import json
@@ -14,13 +15,13 @@ import time
 import traceback
 from multiprocessing.connection import wait as wait_for
 
+from ops.errors import InputError
+
 ONE_THREAD = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
                                      "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS")}
 MESSAGE_LIMIT = 4000  # bytes: a pipe takes as much in one piece, or nothing
 POLL_SECONDS = 0.5
 START_SECONDS = 120.0
-
-_channels = None  # in a worker: its end of every pipe
 
 
 def usable_cores():
@@ -36,32 +37,36 @@ def usable_cores():
     return cores
 
 
-def _initialise(channels):
-    global _channels
-    _channels = channels
+def _serve(hello, pids, channels, module, factory, arguments):
+    """In a worker: announce its process id, wait for a rank, then answer jobs until the main process is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides when to stop
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _serve(rank, module, factory, arguments):
-    """Answer jobs on this worker's pipe until told to stop or the main process is gone."""
-    channel, parent = _channels[rank], multiprocessing.parent_process()
-    handler = None
-    channel.send_bytes(json.dumps({"hello": os.getpid()}).encode())
+    parent = multiprocessing.parent_process()
+    hello.send_bytes(str(os.getpid()).encode())
+    while os.getpid() not in pids[:]:
+        time.sleep(0.01)
+        _leave_with(parent)
+    channel, handler = channels[pids[:].index(os.getpid())], None
     while True:
         while not channel.poll(POLL_SECONDS):
-            if parent is not None and not parent.is_alive():
-                os._exit(1)
+            _leave_with(parent)
         job = json.loads(channel.recv_bytes())
-        if job is None:
-            return
         try:
             if handler is None:
                 handler = getattr(importlib.import_module(module), factory)(**arguments)
             reply = handler(job)
         except Exception:
             reply = {"error": traceback.format_exc()[-MESSAGE_LIMIT // 2:]}
-        channel.send_bytes(json.dumps(reply | {"job": job["job"]}).encode())
+        try:
+            channel.send_bytes(json.dumps(reply | {"job": job["job"]}).encode())
+        except OSError:
+            _leave_with(parent)
+
+
+def _leave_with(parent):
+    """End this process once the main process has ended."""
+    if parent is not None and not parent.is_alive():
+        os._exit(1)
 
 
 class WorkerPool:
@@ -73,28 +78,23 @@ class WorkerPool:
     """
 
     def __init__(self, count, module, factory, arguments):
-        self.count, self._call = count, (module, factory, arguments)
-        self.restarts = 0
+        self.count, self.restarts = count, 0
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([module])
         before = {name: os.environ.get(name) for name in ONE_THREAD}
         os.environ.update(ONE_THREAD)
         try:
             pairs = [context.Pipe() for _ in range(count)]
-            self._pipes = [ours for ours, _ in pairs]
-            self._pool = context.Pool(count, _initialise, ([theirs for _, theirs in pairs],))
+            self._pipes, self._far_ends = [ours for ours, _ in pairs], [theirs for _, theirs in pairs]
+            self._hello, hello = context.Pipe(duplex=False)
+            self._pids = context.RawArray("q", count)  # rank -> process id, read by the workers
+            self._pool = context.Pool(count, _serve, (hello, self._pids, self._far_ends, module, factory, arguments))
         finally:
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
-        self._pid = [None] * count
         self._job = [None] * count
-        self._started = [0.0] * count
-        for rank in range(count):
-            self._start(rank)
-
-    def _start(self, rank):
-        self._pid[rank], self._started[rank] = None, time.monotonic()
-        self._pool.apply_async(_serve, (rank, *self._call))
+        self._vacant = [time.monotonic()] * count  # since when a rank waits for a process
+        self._waiting, self._looked = [], 0.0
 
     def idle(self):
         """Ranks that have no job."""
@@ -102,12 +102,12 @@ class WorkerPool:
 
     def pids(self):
         """Process ids of the workers that have reported for work."""
-        return [pid for pid in self._pid if pid is not None]
+        return [pid for pid in self._pids if pid]
 
     def submit(self, rank, job):
         """Hand `job` to the idle worker `rank`."""
         self._job[rank] = job
-        if self._pid[rank] is not None:
+        if self._pids[rank]:
             self._send(rank, job)
 
     def _send(self, rank, job):
@@ -120,54 +120,72 @@ class WorkerPool:
 
         Returns as soon as there is one, or an empty list after `timeout` seconds.
         """
-        events = []
-        for pipe in wait_for(self._pipes, timeout):
-            rank = self._pipes.index(pipe)
+        events = [] if time.monotonic() - self._looked < POLL_SECONDS else self._dead()
+        for pipe in wait_for([self._hello, *self._pipes], 0 if events else timeout):
             message = json.loads(pipe.recv_bytes())
-            if "hello" in message:
-                self._pid[rank] = message["hello"]
-                if self._job[rank] is not None:
-                    self._send(rank, self._job[rank])
+            if pipe is self._hello:
+                self._waiting.append(message)
+                self._assign()
             else:
+                rank = self._pipes.index(pipe)
                 job, self._job[rank] = self._job[rank], None
                 events.append((rank, job, message))
-        return events or self._dead()
+        return events
+
+    def _assign(self):
+        """Give vacant ranks to processes that announced themselves."""
+        for rank in range(self.count):
+            while not self._pids[rank] and self._waiting:
+                pid = self._waiting.pop(0)
+                if _alive(pid):
+                    self._pids[rank] = pid
+                    if self._job[rank] is not None:
+                        self._send(rank, self._job[rank])
 
     def _dead(self):
-        events = []
-        for rank, pid in enumerate(self._pid):
-            if pid is None and time.monotonic() - self._started[rank] > START_SECONDS:
-                raise RuntimeError(f"worker {rank} did not start within {START_SECONDS:.0f} s")
-            if pid is not None and not _alive(pid):
-                while self._pipes[rank].poll():  # an answer that it managed to send still counts
-                    return []
-                self.restarts += 1
-                self._drain_unread(rank)
-                job, self._job[rank] = self._job[rank], None
-                self._start(rank)
+        """Vacate the ranks of workers that died; events for the jobs they had."""
+        self._looked, events = time.monotonic(), []
+        for rank, pid in enumerate(self._pids):
+            if not pid and self._looked - self._vacant[rank] > START_SECONDS:
+                raise InputError(f"worker {rank} did not start within {START_SECONDS:.0f} s; give fewer --workers")
+            if not pid or _alive(pid) or self._pipes[rank].poll():  # an answer it managed to send still counts
+                continue
+            self.restarts += 1
+            _empty(self._far_ends[rank])
+            self._pids[rank], self._vacant[rank] = 0, self._looked
+            job, self._job[rank] = self._job[rank], None
+            if job is not None:
                 events.append((rank, job, None))
-        return [event for event in events if event[1] is not None]
-
-    def _drain_unread(self, rank):
-        """Nothing to do: a job in the pipe that the dead worker never read is read, and answered, by the next."""
+        self._assign()
+        return events
 
     def close(self):
-        """Stop every worker, at once if it is idle, and wait for the processes to end."""
-        for rank, pid in enumerate(self._pid):
-            if pid is not None and self._job[rank] is None and _alive(pid):
-                self._pipes[rank].send_bytes(json.dumps(None).encode())
+        """End every worker and wait for the processes."""
         self._pool.terminate()
         self._pool.join()
-        for pipe in self._pipes:
+        for pipe in [self._hello, *self._pipes, *self._far_ends]:
             pipe.close()
 
 
+def _empty(pipe):
+    """Throw away what a dead worker left unread, byte by byte: it may have died inside a message."""
+    os.set_blocking(pipe.fileno(), False)
+    try:
+        while os.read(pipe.fileno(), 1 << 16):
+            pass
+    except BlockingIOError:
+        pass
+    os.set_blocking(pipe.fileno(), True)
+
+
 def _alive(pid):
+    """Whether process `pid` runs; one that has ended but was not yet collected does not."""
     try:
         os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    try:
         with open(f"/proc/{pid}/stat") as f:
             return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except (ProcessLookupError, FileNotFoundError):
-        return False
-    except OSError:
-        return True
+    except FileNotFoundError:
+        return not os.path.isdir("/proc/self")  # elsewhere than on Linux, the signal's word counts

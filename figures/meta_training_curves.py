@@ -1,0 +1,77 @@
+"""Meta-training curves (Fig. 3, App.3): J and accuracy over meta-steps, on training tasks and held-out letters.
+
+Drawn from `metrics.jsonl` alone, several runs together: `python evaluate.py curves runs/a runs/b`.
+"""
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ops.errors import InputError
+from ops.files import write_atomically
+
+WINDOW = 25  # meta-steps averaged; the band is their standard deviation (Fig. 3's error bars)
+
+
+def read_metrics(run):
+    """(training records, held-out records) of the run's folder or log.  InputError if there are none."""
+    path = Path(run)
+    path = path / "metrics.jsonl" if path.is_dir() else path
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read; give the folder of a run of train.py") from error
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):  # the last line may be cut off: the run may be writing it
+                raise InputError(f"{path}: line {number} is not JSON; remove it or give another run") from error
+    train, heldout = ([r for r in records if isinstance(r, dict) and key in r] for key in ("J", "heldout_J"))
+    if not train:
+        raise InputError(f"{path}: no meta-steps in it yet; wait, or give another run")
+    return train, heldout
+
+
+def numbers_of(runs):
+    """{run: {"steps", "hours", "J", "J_sd", "accuracy", "heldout_steps", ...}}, in windows of WINDOW meta-steps."""
+    numbers = {}
+    for run in runs:
+        train, heldout = read_metrics(run)
+        windows = [train[i:i + WINDOW] for i in range(0, len(train), WINDOW)]
+        mean = lambda key: [float(np.mean([r[key] for r in w])) for w in windows]
+        numbers[str(run)] = {
+            "steps": mean("step"), "hours": [s / 3600 for s in mean("seconds")], "J": mean("J"), "accuracy": mean("accuracy"),
+            "J_sd": [float(np.std([r["J"] for r in w])) for w in windows],
+            "heldout_steps": [r["step"] for r in heldout], "heldout_J": [r["heldout_J"] for r in heldout],
+            "heldout_accuracy": [r["heldout_accuracy"] for r in heldout]}
+    return numbers
+
+
+def draw(numbers, path):
+    """The two panels as a PNG at `path`, without a display."""
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, key, label in zip(figure.subplots(1, 2), ("J", "accuracy"), ("meta-objective J", "few-shot accuracy")):
+        for i, (run, n) in enumerate(numbers.items()):
+            color = f"C{i}"
+            axes.plot(n["steps"], n[key], color=color, label=f"{Path(run).name}, training tasks")
+            if key == "J":
+                low, high = (np.add(n["J"], sign * np.asarray(n["J_sd"])) for sign in (-1, 1))
+                axes.fill_between(n["steps"], low, high, color=color, alpha=0.2, linewidth=0)
+            if n["heldout_steps"]:
+                axes.plot(n["heldout_steps"], n[f"heldout_{key}"], "o--", color=color, markersize=4, linewidth=1,
+                          label=f"{Path(run).name}, held-out letters")
+        axes.set_xlabel("meta-steps")
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(fontsize="small")
+    figure.savefig(path, dpi=120)
+
+
+def write(runs, path):
+    """Draw the runs to `path` (.png) with the numbers beside it (.json)."""
+    numbers, path = numbers_of(runs), Path(path)
+    write_atomically(path.with_suffix(".json"), (json.dumps(numbers, indent=1) + "\n").encode())
+    draw(numbers, path)
