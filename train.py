@@ -233,12 +233,20 @@ class MetaTrainer:
             waiting.extend(failed)
         return [replies[job["job"]] for job in jobs]
 
+    def floats_of(self, task):
+        """Size of a slot's phi, known before its first segment: long segments should not start last."""
+        if task.floats:
+            return task.floats
+        sizes = sample_task(self.config, task.slot, task.generation, task.born)[1]
+        return sum(math.prod(s) for s in phi_shapes(sizes))
+
     def sync_step(self):
         """Lines 4-24 of Alg. 1, all workers at the same theta: the next `meta_batch` slots, summed in slot order."""
         config, waited = self.config, time.perf_counter()
         first = self.step * config.meta_batch
         chosen = [self.tasks[(first + i) % config.live_tasks] for i in range(config.meta_batch)]
-        replies = self.answers([task.job(row, row, self.step) for row, task in enumerate(chosen)])
+        jobs = [task.job(row, row, self.step) | {"floats": self.floats_of(task)} for row, task in enumerate(chosen)]
+        replies = self.answers(jobs)
         waited = time.perf_counter() - waited
         for task, reply in zip(chosen, replies):
             task.advance(reply, self.step)

@@ -20,7 +20,7 @@ from ops.conv import BATCH, UNIT, conv, conv_bn_relu
 from ops.initial import initial_theta, truncated_normal
 from ops.norm import dense, limit_length, normalise_channels, normalise_columns, standardise
 from ops.planes import keep_magnitude, merged_planes
-from ops.primitive import value_and_gradients
+from ops.primitive import recomputed, value_and_gradients
 from ops.products import half, matmul, move_towards, pair, transport
 from ops.readouts import bias_readout, project, readouts, stack_matrices, stop_drift
 from ops.ridge import normalise_targets, regression_loss, solve_ridge, with_ones
@@ -233,35 +233,66 @@ def _update(phi, x, theta, lr, norm_eps, activation="relu"):
 # --- Unroll and meta-gradient (Alg. 1) ----------------------------------------------------------
 
 
-def unroll(theta, phi, x, labelled, lr=3e-4, norm_eps=1.0, ridge=0.1, cosine=True, report=None):
+KEEP_ALL_UP_TO = 6  # inner steps: longer unrolls keep phi alone and compute each step again in the backward pass
+
+
+def _inner_step(theta, phi, x, labelled, lr, norm_eps, ridge, cosine, report):
+    """phi_(t+1) and the MetaObjective of this new state, averaged over its M pairs of batches."""
+    phi = _update(phi, x, theta, lr, norm_eps)
+    return meta_objective(phi, *labelled, ridge, cosine, report), phi
+
+
+def _recomputed_step(names, x, labelled, *settings):
+    """`_inner_step` as one node of the tape: (arrays of theta, arrays of phi) -> (J, arrays of phi)."""
+    def step(*arrays):
+        theta, flat = dict(zip(names, arrays)), arrays[len(names):]
+        phi = [Layer(*flat[i:i + 3]) for i in range(0, len(flat), 3)]
+        J, phi = _inner_step(theta, phi, x, labelled, *settings)
+        return (J, *(a for layer in phi for a in layer))
+
+    return recomputed(step)
+
+
+def unroll(theta, phi, x, labelled, lr=3e-4, norm_eps=1.0, ridge=0.1, cosine=True, report=None, recompute=False):
     """J = mean over the U new states and M pairs of batches of the MetaObjective, and phi_U (Alg. 1).
 
     x [U, B, N^0]; labelled = (xa, ya, xb, yb), each [U, M, K, .].
     """
     J, accuracy, U = 0.0, 0.0, len(x)
     for u in range(U):
-        phi = _update(phi, x[u], theta, lr, norm_eps)
-        J = J + meta_objective(phi, *(a[u] for a in labelled), ridge, cosine, report)
-        accuracy += report["accuracy"] if report is not None else 0.0
+        seen = None if report is None else dict(report)  # of this step; a second run of it must not touch `report`
+        settings = (lr, norm_eps, ridge, cosine, seen)
+        batches = tuple(a[u] for a in labelled)
+        if recompute:
+            step = _recomputed_step(list(theta), x[u], batches, *settings)
+            new = step(*theta.values(), *(a for layer in phi for a in layer))
+            J_u, phi = new[0], [Layer(*(new[i + k] for k in range(3))) for i in range(1, 1 + 3 * len(phi), 3)]
+        else:
+            J_u, phi = _inner_step(theta, phi, x[u], batches, *settings)
+        J = J + J_u
+        accuracy += seen["accuracy"] if seen else 0.0
     if report is not None:
         report["accuracy"] = accuracy / U
     return J / U, phi
 
 
-def meta_gradient(theta, phi, x, labelled, lr=3e-4, norm_eps=1.0, ridge=0.1, cosine=True, report=None):
+def meta_gradient(theta, phi, x, labelled, lr=3e-4, norm_eps=1.0, ridge=0.1, cosine=True, report=None, recompute=None):
     """J, dJ/dtheta through the whole unroll, and phi_U to go on from (truncated there).
 
     theta {name: array}; phi a list of `Layer`; x [U, B, N^0]; labelled = (xa, ya, xb, yb), each
     [U, M, K, .], K points of one batch, y one-hot (and augmentation targets), not yet centred.
+    `recompute`: keep only phi and the batches of each inner step and compute the rest again in the backward
+    pass, so that memory grows with U by phi alone; by default from U = KEEP_ALL_UP_TO + 1 on.
     Returns (float, {name: array} with theta's names, list of `Layer`).
     Raises ValueError where shapes, dtypes or theta's batch size do not fit.
     """
     names, end, phi = list(theta), {}, [Layer(*layer) for layer in phi]
     check_labelled(labelled, x)
     check_theta(theta, phi, x[0])
+    recompute = len(x) > KEEP_ALL_UP_TO if recompute is None else recompute
 
     def objective(values):
-        J, end["phi"] = unroll(dict(zip(names, values)), phi, x, labelled, lr, norm_eps, ridge, cosine, report)
+        J, end["phi"] = unroll(dict(zip(names, values)), phi, x, labelled, lr, norm_eps, ridge, cosine, report, recompute)
         return J
 
     J, grads = value_and_gradients(objective, [theta[name] for name in names])

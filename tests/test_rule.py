@@ -386,23 +386,3 @@ def test_learning_rate_changes_at_its_boundaries():
     rate = lambda step: piecewise_rate(step, (100_000, 150_000), (3e-4, 1e-4, 2e-5))
     assert [rate(s) for s in (0, 99_999, 100_000, 149_999, 150_000, 10 ** 7)] == [3e-4, 3e-4, 1e-4, 1e-4, 2e-5, 2e-5]
     assert piecewise_rate(12345, (), (7e-4,)) == 7e-4
-
-
-def test_theta_whose_arrays_do_not_fit_is_refused_before_a_kernel_sees_it():
-    theta, phi, x, labelled = random_problem(0, [7, 6, 4], 5)
-    for name in ("compute_h/conv1/beta", "top_d/conv2/beta", "compute_h/in/beta", "merge"):
-        for broken in ({**theta, name: np.zeros(2)}, {k: v for k, v in theta.items() if k != name}):
-            with pytest.raises(ValueError, match=name):
-                um.meta_gradient(broken, phi, x, labelled)
-            with pytest.raises(ValueError, match=name):
-                um.unsupervised_update(phi, x[0], broken)
-
-
-@pytest.mark.parametrize("spoil", [
-    lambda xa, ya, xb, yb: (xa[:, :1], ya, xb, yb), lambda xa, ya, xb, yb: (xa, ya, xb, yb[..., :1]),
-    lambda xa, ya, xb, yb: (xa[:0], ya[:0], xb[:0], yb[:0]), lambda xa, ya, xb, yb: (xa, ya, xb[..., 1:], yb),
-    lambda xa, ya, xb, yb: (xa, ya, xb.astype("f"), yb), lambda xa, ya, xb, yb: (xa, ya, xb)])
-def test_labelled_batches_that_do_not_fit_are_refused(spoil):
-    theta, phi, x, labelled = random_problem(0, [7, 6, 4], 5)
-    with pytest.raises(ValueError, match="labelled"):
-        um.meta_gradient(theta, phi, x, spoil(*labelled))

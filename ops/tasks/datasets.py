@@ -1,4 +1,4 @@
-"""Labelled data to score a rule on: two small embedded sets, or a user's own `.npz`.
+"""Labelled data to score a rule on: embedded, read from public files, or a user's own `.npz`.
 
 `embedded/mnist_14x14.npz`: MNIST, Y. LeCun, C. Cortes, C. J. C. Burges,
 http://yann.lecun.com/exdb/mnist, CC BY-SA 3.0.  `embedded/fashion_mnist_14x14.npz`: Fashion-MNIST,
@@ -6,38 +6,31 @@ Zalando Research, https://github.com/zalandoresearch/fashion-mnist, MIT licence.
 `make_embedded.py`: 6,000 training and 2,000 test images drawn at random, 14x14 by averaging.
 """
 import os
-from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import InputError
+from . import files_on_disk
+from .files_on_disk import read_npz
+from .image_sets import (DIGITS, FASHION_CLASSES, IDX_SETS, load_cifar10, load_idx_set,
+                         load_imagenet16_heldout, load_mnist3, load_omniglot)
+from .labelled import Dataset, checked_labels, split_rows, unit
+from .moons import load_moons
+from .reviews import load_imdb
 
 EMBEDDED_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "embedded")
-FASHION_CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt",
-                   "Sneaker", "Bag", "Ankle boot")
-DATASETS = {"mnist14": ("mnist_14x14.npz", tuple("0123456789")),
+DATASETS = {"mnist14": ("mnist_14x14.npz", DIGITS),
             "fashion14": ("fashion_mnist_14x14.npz", FASHION_CLASSES)}
-SPLIT_SEED = 0  # a user's data is always split the same way
+MORE_DATASETS = dict.fromkeys(IDX_SETS, load_idx_set) | {  # name -> loader(name, folder)
+    "cifar10": load_cifar10, "imagenet16-heldout": load_imagenet16_heldout, "imdb": load_imdb,
+    "omniglot": load_omniglot, "moons": load_moons, "mnist3": load_mnist3}
 
 
-class Dataset(NamedTuple):
-    """Labelled vectors in two splits.
+def load_dataset(name_or_path, data_dir=None):
+    """A name in DATASETS (embedded) or MORE_DATASETS, or the path of a user's `.npz` -> Dataset.
 
-    name             str
-    x_train, x_test  [n, N0] float32, in [0, 1] for images
-    y_train, y_test  [n] int, 0..C-1
-    classes          tuple of C strings: what the labels stand for
-    """
-    name: str
-    x_train: np.ndarray
-    y_train: np.ndarray
-    x_test: np.ndarray
-    y_test: np.ndarray
-    classes: tuple
-
-
-def load_dataset(name_or_path):
-    """"mnist14", "fashion14" or the path of a user's `.npz` -> Dataset.
+    The sets of MORE_DATASETS but "moons" are read from `files_on_disk.data_dir(data_dir)`; as
+    float32 they take up to 240 MB, see their loaders.
 
     A user's file holds `x`, [n, features] or images [n, h, w] or [n, h, w, c] (uint8, scaled by
     1/255, or floats, kept as they are), and `y`, [n] integer labels of any values.  A third of each
@@ -47,40 +40,13 @@ def load_dataset(name_or_path):
     """
     if name_or_path in DATASETS:
         return _load_embedded(name_or_path)
+    if name_or_path in MORE_DATASETS:
+        return MORE_DATASETS[name_or_path](name_or_path, files_on_disk.data_dir(data_dir))
     if name_or_path.endswith(".npz") or os.path.exists(name_or_path):
         return _load_user(name_or_path)
-    raise InputError(f"data set '{name_or_path}' is unknown; give one of {', '.join(DATASETS)} or "
-                     "the path of an .npz with x and y")
-
-
-def read_npz(path, keys):
-    """The named arrays of an `.npz`, as a tuple.
-
-    Raises InputError, naming file and reason: missing, corrupt or truncated, no `.npz`, a key that
-    is not there, an array of Python objects (never unpickled).
-    """
-    if not os.path.isfile(path):
-        raise InputError(f"'{path}' does not exist or is no file; mend the path")
-    try:
-        with open(path, "rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            found = sorted(archive.files) if isinstance(archive, np.lib.npyio.NpzFile) else None
-            missing = [key for key in keys if found and key not in found]
-            arrays = () if missing or not found else tuple(archive[key] for key in keys)
-            if not all(isinstance(array, np.ndarray) for array in arrays):
-                raise ValueError("its members are no arrays")
-    except Exception as error:  # a damaged zip or header raises nearly anything, MemoryError too
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if "allow_pickle" in reason:  # NumPy's advice, which is not to be followed
-            reason = "it holds Python objects, or is no .npz"
-        raise InputError(f"'{path}' cannot be read ({reason}); write it again with "
-                         "numpy.savez") from None
-    if not found:
-        raise InputError(f"'{path}' is no .npz with arrays; write it with numpy.savez")
-    if missing:
-        raise InputError(f"'{path}' holds {', '.join(found)} but no '{missing[0]}'; "
-                         f"write it with {', '.join(keys)}")
-    return arrays
+    raise InputError(f"data set '{name_or_path}' is unknown; give one of "
+                     f"{', '.join([*DATASETS, *MORE_DATASETS])}, or the path of an .npz with x "
+                     "and y")
 
 
 def require_shots(dataset, shots, held_out=1):
@@ -121,22 +87,17 @@ def _load_embedded(name):
     file_name, classes = DATASETS[name]
     x_train, y_train, x_test, y_test = read_npz(
         os.path.join(EMBEDDED_FOLDER, file_name), ("x_train", "y_train", "x_test", "y_test"))
-    return Dataset(name, _unit(x_train), y_train.astype(np.intp),
-                   _unit(x_test), y_test.astype(np.intp), classes)
+    return Dataset(name, unit(x_train), y_train.astype(np.intp),
+                   unit(x_test), y_test.astype(np.intp), classes)
 
 
 def _load_user(path):
     x, y = read_npz(path, ("x", "y"))
     x = _checked_x(path, x)
-    values, labels = _checked_y(path, y, len(x))
-    train, test = _split(labels, len(values))
+    values, labels = checked_labels(path, "y", y, len(x))
+    train, test = split_rows(labels, len(values))
     return Dataset(os.path.basename(path), x[train], labels[train], x[test], labels[test],
                    tuple(str(v) for v in values))
-
-
-def _unit(x):
-    """uint8 -> float32 in [0, 1]."""
-    return x.astype(np.float32) / np.float32(255)
 
 
 def _checked_x(path, x):
@@ -148,7 +109,7 @@ def _checked_x(path, x):
         raise InputError(f"'{path}': x is {x.dtype}; give uint8 images or floats")
     x = x.reshape(len(x), -1)
     if x.dtype == np.uint8:
-        return _unit(x)
+        return unit(x)
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows float32 is reported below
         x = x.astype(np.float32)
     bad = np.argwhere(~np.isfinite(x))
@@ -157,25 +118,3 @@ def _checked_x(path, x):
                          f"for float32, the first in example {bad[0, 0]}, feature {bad[0, 1]}; "
                          "remove or replace them")
     return x
-
-
-def _checked_y(path, y, n):
-    """y of a user's file -> its distinct values [C] and labels [n] in 0..C-1, or InputError."""
-    if y.dtype.kind not in "iu":
-        raise InputError(f"'{path}': y is {y.dtype}; give integer labels")
-    if y.shape != (n,):
-        raise InputError(f"'{path}': y is {list(y.shape)} but x has {n} examples; give y as [{n}]")
-    values, labels = np.unique(y, return_inverse=True)
-    if len(values) < 2:
-        raise InputError(f"'{path}': y holds only the label {values[0]}; give 2 or more classes")
-    return values, labels.astype(np.intp)
-
-
-def _split(labels, classes):
-    """Row numbers of the training and the test split, rising: of each class, a third is test."""
-    rng = np.random.default_rng(SPLIT_SEED)
-    test = np.zeros(len(labels), bool)
-    for c in range(classes):
-        rows = rng.permutation(np.flatnonzero(labels == c))
-        test[rows[:len(rows) // 3]] = True
-    return np.flatnonzero(~test), np.flatnonzero(test)
