@@ -19,10 +19,11 @@ import numpy as np
 import unsup_meta as um
 from ops.activations import activation_named
 from ops.baselines import BASELINES, baseline_named, method_label
+from ops.command_line import OneLineParser
 from ops.errors import InputError
 from ops.few_shot import few_shot_accuracy, mean_and_sem
 from ops.files import write_atomically
-from ops.tasks import DATASETS, load_dataset, require_shots
+from ops.tasks import DATASETS, MORE_DATASETS, load_dataset, require_shots
 from ops.theta_file import load_settings
 from ops.workers import usable_cores
 
@@ -170,17 +171,17 @@ def check_score(theta, dataset, sizes, settings, source="theta"):
     require_shots(dataset, settings.shots)
 
 
-def score_report(theta, settings, datasets=tuple(DATASETS), sizes=None, source="theta", stream=None):
+def score_report(theta, settings, datasets=tuple(DATASETS), sizes=None, source="theta", stream=None, data_dir=None):
     """Score theta on each data set (names or paths of `.npz`), print the table on `stream` (standard output).
 
     settings: {field of ScoreSettings: value}, at least theta's lr and norm_eps.  sizes: [N0, ..., NL],
-    or None for 128 x 4 + 32 behind each data set's own N0.  All is checked before anything is computed.
+    or None for 128 x 4 + 32 behind each data set's own N0.  data_dir: where data files lie.  All is checked before anything is computed.
     Returns one JSON-ready dict per data set: "data", "rows", "curve" (see `score`) and all settings.
     """
     settings = ScoreSettings(**settings)
     jobs = []
     for name in datasets:
-        dataset = load_dataset(name)
+        dataset = load_dataset(name, data_dir)
         jobs.append((name, dataset, list(sizes or (dataset.x_train.shape[1], *HIDDEN_AND_OUTPUT))))
         check_score(theta, dataset, jobs[-1][2], settings, source)
     results = []
@@ -226,22 +227,13 @@ def _cell(row):
 # --- The command line ---------------------------------------------------------------------------
 
 
-class Parser(argparse.ArgumentParser):
-    """Complains in one line, as an InputError, and takes no abbreviated flags."""
-
-    def __init__(self, **options):
-        super().__init__(allow_abbrev=False, **options)
-
-    def error(self, message):
-        raise InputError(f"{message} (`python {self.prog} --help` lists what there is)")
-
-
 def _add_score_arguments(add):
     default = ScoreSettings()
     add("--theta", default=DEFAULT_THETA, metavar="PATH", help="learned rule (default: %(default)s)")
     add("--data", action="append", metavar="NAME|PATH.npz",
-        help=f"data sets, comma separated or repeated: {', '.join(DATASETS)} (default: all), or an .npz with "
-             "x [n, features] or images and y [n] integer labels")
+        help=f"data sets, comma separated or repeated: {', '.join(DATASETS)} (embedded, the default), "
+             f"{', '.join(MORE_DATASETS)}, or an .npz with x [n, features] or images and y [n] integer labels")
+    add("--data-dir", metavar="PATH", help="where data files lie (default: $UNSUP_META_DATA or ~/.cache/unsup_meta)")
     add("--sizes", type=_sizes, metavar="N0,...,NL", help="base model (default: the data's N0,128,128,128,128,32)")
     add("--shots", type=int, default=default.shots, help="labelled examples per class (default: %(default)s)")
     add("--draws", type=int, default=default.draws, help="draws of labelled examples (default: %(default)s)")
@@ -271,7 +263,7 @@ def run_score(options):
     trained_with = load_settings(options.theta, {"lr": ScoreSettings().lr, "norm_eps": ScoreSettings().norm_eps})
     settings |= {name: value for name, value in trained_with.items() if settings[name] is None}
     settings["baselines"] = () if options.baselines == "none" else tuple(options.baselines.split(","))
-    results = score_report(theta, settings, names, options.sizes, options.theta)
+    results = score_report(theta, settings, names, options.sizes, options.theta, data_dir=options.data_dir)
     if options.json:
         document = results[0] if len(results) == 1 else {"results": results}
         write_atomically(options.json, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
@@ -371,7 +363,7 @@ COMMANDS = {
 
 def parser():
     """The argument parser of all COMMANDS."""
-    top = Parser(prog="evaluate.py", description="Measure a learned unsupervised update rule.")
+    top = OneLineParser(prog="evaluate.py", description="Measure a learned unsupervised update rule.")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         command.add_arguments(commands.add_parser(name, help=command.help, description=command.help).add_argument)

@@ -9,7 +9,6 @@ What a worker computes depends on theta, phi and the random streams keyed by (se
 inner step) alone, never on which worker it is, so in sync mode theta is the same to the bit for any
 number of workers.
 """
-import argparse
 import dataclasses
 import json
 import math
@@ -30,6 +29,7 @@ import numpy as np  # noqa: E402  (after the thread counts are set)
 import unsup_meta as um  # noqa: E402
 from ops import config as settings  # noqa: E402
 from ops.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from ops.command_line import OneLineParser  # noqa: E402
 from ops.errors import InputError  # noqa: E402
 from ops.files import write_atomically  # noqa: E402
 from ops.flat import flatten, phi_shapes, unflatten  # noqa: E402
@@ -357,7 +357,7 @@ class MetaTrainer:
 
 def parse(argv):
     """(config, run folder, resume, whether to score at the end) from the command line."""
-    parser = settings.OneLineParser(prog="train.py", description="Meta-train the unsupervised update rule (Alg. 1).")
+    parser = OneLineParser(prog="train.py", description="Meta-train the unsupervised update rule (Alg. 1).")
     parser.add_argument("--preset", default="laptop", choices=settings.PRESETS, help="where the settings start from")
     parser.add_argument("--name", default=None, help="the run's folder under runs/; the preset's name if not given")
     parser.add_argument("--resume", action="store_true", help="go on from runs/NAME/checkpoint.npz")
@@ -409,7 +409,7 @@ def main(argv=None):
             evaluate.main(["score", "--theta", str(folder / "theta.npz")])
         return 0
     except InputError as error:
-        print(error, file=sys.stderr)
+        print(f"train.py: {error}", file=sys.stderr)
         return 2
 
 

@@ -54,7 +54,7 @@ class Config:
     meta_batch: int = setting(4, "gradients averaged per meta-step", low=1)
     live_tasks: int = setting(16, "tasks under way at once; a meta-step takes the next meta_batch of them", low=1)
     meta_lr: str = setting("3e-3,1e-3", "Adam's learning rate, or several separated by commas")
-    meta_lr_boundaries: str = setting("500", "meta-steps at which the next learning rate takes over")
+    meta_lr_boundaries: str = setting("700", "meta-steps at which the next learning rate takes over")
     clip: float = setting(5.0, "largest global norm of a meta-step's gradient", low=0)
     steps: int = setting(1_000_000, "R, meta-steps at most", low=0)
     minutes: float = setting(4.5, "wall-clock minutes at most, this run; 0 for no limit", low=0)
@@ -94,16 +94,6 @@ PRESETS = {
         meta_lr_boundaries="100000,150000", steps=200_000, minutes=0.0, checkpoint_minutes=10.0,
         validate_steps=200, validate_inner_steps=1000),
 }
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one line on standard error and exit code 2; flags may not be shortened."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **kwargs)
-
-    def error(self, message):
-        raise InputError(f"{self.prog}: {message}; see --help")
 
 
 def add_flags(parser):

@@ -6,10 +6,10 @@ nothing but the sum is kept when no gradient is wanted.
 """
 import numpy as np
 
+from ops.initial import N_PLANES
 from ops.norm import inverse_rms_columns, scaled_columns_vjp
 from ops.primitive import NO_TAPE, block, kernel
 
-N_PLANES = 10
 BLOCK_FLOATS = 1 << 22  # of one plane when no gradient is wanted: columns are independent of each other
 
 

@@ -189,3 +189,16 @@ def test_blocks_of_dead_owners_are_removed_and_those_of_living_ones_kept():
     finally:
         mine.close()
     assert not shared_blocks(os.getpid())
+
+
+def test_workers_have_one_thread_each_however_the_program_was_started(tmp_path):
+    process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), "--no-score", *flags(workers=1, **(LONG | {"steps": 10 ** 6}))],
+                               cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env=os.environ | {"OPENBLAS_NUM_THREADS": "7", "NUMBA_NUM_THREADS": "2"})
+    wait_until(lambda: steps_logged(tmp_path) > 1, 60, "training")
+    worker = Path(f"/proc/{workers_of(process)[0]}")
+    environment = worker.joinpath("environ").read_text().split("\0")
+    assert "OPENBLAS_NUM_THREADS=1" in environment and "NUMBA_NUM_THREADS=1" in environment
+    assert len(list(worker.joinpath("task").iterdir())) == 1
+    process.send_signal(signal.SIGINT)
+    finish(process, 130)

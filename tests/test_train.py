@@ -1,10 +1,7 @@
 """Meta-training end to end through the command line: tiny rules, real workers, real files."""
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
