@@ -37,7 +37,7 @@ from ops.gathering import Gathering, summary  # noqa: E402
 from ops.initial import theta_shapes  # noqa: E402
 from ops.live_task import LiveTask  # noqa: E402
 from ops.meta_optimizer import MetaOptimizer, sum_rows  # noqa: E402
-from ops.progress import MetricsLog, Progress, clock  # noqa: E402
+from ops.progress import MetricsLog, Progress, status_line  # noqa: E402
 from ops.shared_memory import SharedArrays, remove_abandoned  # noqa: E402
 from ops.tasks import letters, load_glyphs, sample_letters_task  # noqa: E402
 from ops.workers import WorkerPool, usable_cores  # noqa: E402
@@ -84,8 +84,14 @@ class Worker:
         self.tasks = {}
 
     def __call__(self, job):
-        with np.errstate(all="ignore"):  # what is not finite is found, counted and reported
-            return self.segment(**job) if "row" in job else self.validate(**job)
+        try:
+            with np.errstate(all="ignore"):  # what is not finite is found, counted and reported
+                return self.segment(**job) if "row" in job else self.validate(**job)
+        except Exception as error:
+            if job.get("slot") in self.tasks:
+                task, sizes, *_ = self.tasks[job["slot"]][1]
+                error.add_note(f"its task: {task.description}, layers {sizes}")
+            raise
 
     def theta(self):
         """A consistent copy of the shared theta and its version: the writer makes the version odd while writing."""
@@ -315,19 +321,6 @@ class MetaTrainer:
             self.save_theta("theta.npz")
         self.saved = now
 
-    def status(self):
-        """The progress line: meta-step, J, accuracy, gradient norm, tasks/s, time left."""
-        mean = lambda key: np.mean([r[key] for r in self.recent])
-        seconds = time.monotonic() - self.started
-        span = self.recent[-1]["seconds"] - self.recent[0]["seconds"]
-        rate = sum(r["segments"] for r in list(self.recent)[1:]) / max(1e-3, span)
-        done = self.step / max(1, self.config.steps)
-        if self.config.minutes:
-            done = max(done, seconds / (60 * self.config.minutes))
-        best = f"  held-out J {self.best['J']:.3f} acc {self.best['accuracy']:.3f}" if self.best else ""
-        return (f"meta-step {self.step}  J {mean('J'):.3f}  acc {mean('accuracy'):.3f}  |g| {mean('grad_norm'):.2f}  "
-                f"{rate:.1f} segments/s{best}  {clock(seconds)} done, {clock(max(0.0, seconds / max(done, 1e-6) - seconds))} left")
-
     def train(self):
         """Meta-steps until the last one, the time limit or a signal; saves now and then, and at the end."""
         config = self.config
@@ -342,7 +335,8 @@ class MetaTrainer:
                 if due or (config.checkpoint_steps and self.step % config.checkpoint_steps == 0):
                     self.save()
                 if self.recent:
-                    self.progress.show(self.status())
+                    seconds = time.monotonic() - self.started
+                    self.progress.show(status_line(self.step, config, self.recent, self.best, seconds))
         except Stop:
             pass
         finally:

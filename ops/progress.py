@@ -4,6 +4,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from ops.errors import InputError
 from ops.files import write_atomically
 
@@ -45,6 +47,23 @@ def clock(seconds):
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def status_line(step, config, recent, best, seconds):
+    """The progress line: meta-step, J, accuracy, gradient norm, segments/s, best held-out score, time left.
+
+    recent: the last metrics records; best: {"J", "accuracy"} on held-out letters or None; seconds: of this run.
+    """
+    mean = lambda key: np.mean([r[key] for r in recent])
+    span = recent[-1]["seconds"] - recent[0]["seconds"]
+    rate = sum(r["segments"] for r in list(recent)[1:]) / max(1e-3, span)
+    done = step / max(1, config.steps)
+    if config.minutes:
+        done = max(done, seconds / (60 * config.minutes))
+    left = max(0.0, seconds / max(done, 1e-6) - seconds)
+    held_out = f"  held-out J {best['J']:.3f} acc {best['accuracy']:.3f}" if best else ""
+    return (f"meta-step {step}  J {mean('J'):.3f}  acc {mean('accuracy'):.3f}  |g| {mean('grad_norm'):.2f}  "
+            f"{rate:.1f} segments/s{held_out}  {clock(seconds)} done, {clock(left)} left")
 
 
 class Progress:
