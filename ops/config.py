@@ -88,7 +88,7 @@ PRESETS = {
         meta_lr="3e-4,1e-4,2e-5", meta_lr_boundaries="100000,150000", steps=200_000, minutes=0.0,
         checkpoint_minutes=10.0, validate_steps=200, validate_inner_steps=1000),
     "workshop": dict(
-        batch_size=128, hdims=64, delta=32, top=64, lr=3e-4, norm_eps=1.0, max_units=199, pairs=5, case="upper",
+        batch_size=128, hdims=64, delta=32, top=64, lr=3e-4, norm_eps=1.0, max_layers=2, max_units=199, pairs=5, case="upper",
         objective="squared", unroll_start="2,4", unroll_end="8,15", unroll_growth=50_000, horizon_start=20.0,
         horizon_end=20_000.0, horizon_growth=5_000, meta_batch=256, live_tasks=512, meta_lr="3e-4,1e-4,2e-5",
         meta_lr_boundaries="100000,150000", steps=200_000, minutes=0.0, checkpoint_minutes=10.0,

@@ -127,3 +127,16 @@ def test_a_run_is_not_overwritten_and_a_changed_setting_is_named(undisturbed):
     _, err = train(folder, *flags(hdims=5, lr=0.01), "--resume", code=2)
     assert "hdims" in err and "lr" in err and "batch_size" not in err and len(err.strip().splitlines()) == 1
     assert (folder / "runs/laptop/checkpoint.npz").read_bytes() == before
+
+
+def test_presets_are_the_papers():
+    from ops.config import horizon_scale, make_config, rates, unroll_range
+    paper, workshop, laptop = (make_config(name, {}) for name in ("paper", "workshop", "laptop"))
+    assert (paper.batch_size, paper.hdims, paper.delta, paper.top, paper.rank, paper.lr, paper.norm_eps) == (128, 64, 32, 64, 4, 3e-4, 1)
+    assert (paper.min_layers, paper.max_layers, paper.min_units, paper.max_units, paper.embedding) == (2, 5, 64, 512, 32)
+    assert (paper.meta_batch, paper.clip, paper.pairs, paper.ridge) == (256, 5, 5, 0.1)
+    assert unroll_range(paper, 0) == (2, 4) and unroll_range(paper, 50_000) == unroll_range(paper, 10 ** 6) == (8, 15)
+    assert (horizon_scale(paper, 0), horizon_scale(paper, 5_000)) == (20, 20_000)
+    assert rates(paper) == ([100_000, 150_000], [3e-4, 1e-4, 2e-5])
+    assert (workshop.objective, workshop.max_layers, workshop.max_units, workshop.case) == ("squared", 2, 199, "upper")
+    assert laptop.minutes <= 5
