@@ -400,7 +400,7 @@ def main(argv=None):
             return 130
         if score:
             import evaluate
-            evaluate.main(["score", "--theta", str(folder / "theta.npz")])
+            return evaluate.main(["score", "--theta", str(folder / "theta.npz")])
         return 0
     except InputError as error:
         print(f"train.py: {error}", file=sys.stderr)
