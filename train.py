@@ -174,7 +174,7 @@ class MetaTrainer:
             self.optimizer.theta = {name: self.optimizer.theta[name] for name in theta}
             self.tasks = [LiveTask(**t) for t in state["tasks"]]
             self.step, self.failures, self.elapsed, self.best = (state[k] for k in ("step", "failures", "elapsed", "best"))
-        self.count = config.workers or usable_cores()
+        self.count = min(config.workers or usable_cores(), config.live_tasks)  # one worker a slot at most
         self.log = MetricsLog(self.run / "metrics.jsonl", self.step if resume else None)
         self.shared = SharedArrays(self._spec())
         for slot, phi in phis.items():
