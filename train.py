@@ -30,6 +30,7 @@ import unsup_meta as um  # noqa: E402
 from ops import config as settings  # noqa: E402
 from ops.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from ops.command_line import OneLineParser  # noqa: E402
+from ops.dispatch import Dispatcher, Stop  # noqa: E402
 from ops.errors import InputError  # noqa: E402
 from ops.files import write_atomically  # noqa: E402
 from ops.flat import flatten, phi_shapes, unflatten  # noqa: E402
@@ -44,7 +45,6 @@ from ops.workers import WorkerPool, usable_cores  # noqa: E402
 
 TASK, SEGMENT, VALIDATE, THETA = range(4)  # the random streams' families
 VALIDATION_TASKS = 2  # of held-out letters, the same ones each time
-ATTEMPTS = 3  # of one segment, before the run gives up
 
 
 def stream(config, *key):
@@ -93,14 +93,14 @@ class Worker:
                 error.add_note(f"its task: {task.description}, layers {sizes}")
             raise
 
-    def theta(self):
-        """A consistent copy of the shared theta and its version: the writer makes the version odd while writing."""
-        version, vector = self.shared["version"], self.shared["theta"]
+    def theta(self, version=None):
+        """theta of meta-step `version`, or the newest, and which it is; the main process keeps the last two."""
         while True:
-            before = int(version[0])
-            copy = vector.copy()
-            if before % 2 == 0 and int(version[0]) == before:
-                return dict(zip(self.shapes, unflatten(copy, self.shapes.values(), copy=False))), before // 2
+            newest = int(self.shared["version"][0])
+            wanted = newest if version is None else version
+            copy = self.shared["theta"][wanted % 2].copy()
+            if version is not None or int(self.shared["version"][0]) == newest:
+                return dict(zip(self.shapes, unflatten(copy, self.shapes.values(), copy=False))), wanted
 
     def live_task(self, slot, generation, born):
         """`sample_task`, remembered while the task lives."""
@@ -108,7 +108,7 @@ class Worker:
             self.tasks[slot] = generation, sample_task(self.config, slot, generation, born)
         return self.tasks[slot][1]
 
-    def segment(self, job, row, slot, generation, born, t, parity, step, floats):
+    def segment(self, job, row, slot, generation, born, t, parity, step, floats, version):
         """Lines 9-19 of Alg. 1: U updates from phi_t, J and its gradient into `row`, phi_(t+U) beside phi_t."""
         config, started = self.config, time.perf_counter()
         task, sizes, horizon, phi = self.live_task(slot, generation, born)
@@ -118,7 +118,7 @@ class Worker:
         rng = stream(config, SEGMENT, slot, generation, t)
         unrolls = int(rng.integers(*settings.unroll_range(config, step), endpoint=True))
         x, labelled = task.segment(rng, unrolls, config.batch_size, config.pairs, config.shots)
-        theta, version = self.theta()
+        theta, version = self.theta(version)
         sampled, report = time.perf_counter(), {"classes": task.classes}
         J, grad, phi = um.meta_gradient(theta, phi, x, labelled, config.lr, config.norm_eps, config.ridge,
                                         config.objective == "cosine", report)
@@ -156,10 +156,6 @@ def rule_sizes(config):
 # --- The main process -----------------------------------------------------------------------------
 
 
-class Stop(Exception):
-    """The run was asked to stop."""
-
-
 class MetaTrainer:
     """The state of a run: theta with its optimiser, the live tasks, the meta-step r; and its workers."""
 
@@ -170,8 +166,7 @@ class MetaTrainer:
         self.step, self.failures, self.elapsed, self.best = 0, 0, 0.0, None
         self.tasks, phis = [LiveTask(slot) for slot in range(config.live_tasks)], {}
         if resume:
-            self.optimizer.theta, state, phis = load_checkpoint(run, config, self.optimizer.adam)
-            self.optimizer.theta = {name: self.optimizer.theta[name] for name in theta}
+            state, phis = load_checkpoint(run, config, self.optimizer)
             self.tasks = [LiveTask(**t) for t in state["tasks"]]
             self.step, self.failures, self.elapsed, self.best = (state[k] for k in ("step", "failures", "elapsed", "best"))
         self.count = min(config.workers or usable_cores(), config.live_tasks)  # one worker a slot at most
@@ -179,84 +174,70 @@ class MetaTrainer:
         self.shared = SharedArrays(self._spec())
         for slot, phi in phis.items():
             self.shared["phi"][slot, self.tasks[slot].parity, :len(phi)] = phi
+        self.shared["theta"][(self.step - 1) % 2] = self.optimizer.previous
         self.publish()
         self.pool = WorkerPool(self.count, "train", "make_worker", {
             "config": dataclasses.asdict(config), "spec": self.shared.spec, "block": self.shared.block})
         self.gathering = Gathering(config, self.count)
-        self.recent, self.stopping, self.attempts = deque(maxlen=100), False, {}
+        self.dispatcher, self.queued = Dispatcher(self.pool, self.say), set()
+        self.recent = deque(maxlen=100)
         self.started = self.saved = time.monotonic()
 
     def _spec(self):
         config, shapes = self.config, theta_shapes(**rule_sizes(self.config))
         widest = [config.inputs()] + [config.max_units] * config.max_layers + [config.embedding]
         floats, size = (sum(math.prod(s) for s in group) for group in (phi_shapes(widest), shapes.values()))
-        rows = config.meta_batch if config.mode == "sync" else 2 * self.count
-        return {"version": ((1,), "int64"), "theta": ((size,), "float32"), "grads": ((rows, size), "float32"),
+        rows = 2 * (config.meta_batch if config.mode == "sync" else self.count)  # one is written while one is read
+        return {"version": ((1,), "int64"), "theta": ((2, size), "float32"), "grads": ((rows, size), "float32"),
                 "phi": ((config.live_tasks, 2, floats), "float32")}
 
     def publish(self):
-        """Write theta where the workers read it; the version is odd while it is being written."""
-        version = self.shared["version"]
-        version[0] = 2 * self.step + 1
-        self.optimizer.vector(self.shared["theta"])
-        version[0] = 2 * self.step
+        """Put theta beside its predecessor and say so: a reader copies theta[version % 2], then looks again."""
+        self.shared["theta"][self.step % 2] = self.optimizer.vector
+        self.shared["version"][0] = self.step
+
+    def say(self, text):
+        """A line that stays on the terminal."""
+        self.progress.say(f"meta-step {self.step}: {text}")
 
     def time_is_up(self):
         """Whether this run's minutes have passed."""
         return self.config.minutes and time.monotonic() - self.started > 60 * self.config.minutes
 
-    def events(self):
-        """(good, failed): [(job, reply)] that came in, and jobs to be done again.
+    def segments_of(self, step):
+        """The jobs of a sync meta-step: its `meta_batch` slots in turn, those of large or unknown phi first.
 
-        A worker that died is replaced; an exception in a worker is shown with its task; a job that fails
-        ATTEMPTS times ends the run.
+        All at the theta of `theta_delay` meta-steps before, so that workers need not wait for Adam.
         """
-        if self.stopping:
-            raise Stop
-        good, failed = [], []
-        for _, job, reply in self.pool.wait():
-            if reply is not None and "error" not in reply:
-                self.attempts.pop(json.dumps(job), None)
-                good.append((job, reply))
-                continue
-            what = "its worker died" if reply is None else f"an exception in its worker:\n{reply['error']}"
-            self.progress.say(f"meta-step {self.step}: {what}; to be computed again: {job}")
-            tries = self.attempts[json.dumps(job)] = self.attempts.get(json.dumps(job), 0) + 1
-            if tries == ATTEMPTS:
-                raise InputError(f"meta-step {self.step}: {job} failed {ATTEMPTS} times; the state before it is saved")
-            failed.append(job)
-        return good, failed
+        config, version = self.config, max(0, step - self.config.theta_delay)
+        jobs = []
+        for row in range(config.meta_batch):
+            index = step * config.meta_batch + row
+            task = self.tasks[index % config.live_tasks]
+            jobs.append(task.job(index, index % len(self.shared["grads"]), step, version))
+        return sorted(jobs, key=lambda job: -(job["floats"] or math.inf))
 
-    def answers(self, jobs):
-        """Replies to `jobs`, in their order, from whichever workers are free; those of the largest phi start first."""
-        waiting, replies = deque(sorted(jobs, key=lambda job: -job.get("floats", 0))), {}
-        while len(replies) < len(jobs):
-            for rank in self.pool.idle():
-                if waiting:
-                    self.pool.submit(rank, waiting.popleft())
-            good, failed = self.events()
-            replies.update((job["job"], reply) for job, reply in good)
-            waiting.extend(failed)
-        return [replies[job["job"]] for job in jobs]
-
-    def floats_of(self, task):
-        """Size of a slot's phi, known before its first segment: long segments should not start last."""
-        if task.floats:
-            return task.floats
-        sizes = sample_task(self.config, task.slot, task.generation, task.born)[1]
-        return sum(math.prod(s) for s in phi_shapes(sizes))
+    def start_segments(self, step, busy=()):
+        """Queue the jobs of meta-step `step` that are not queued yet, but not for a slot that is in `busy`."""
+        jobs = [job for job in self.segments_of(step) if job["job"] not in self.queued and job["slot"] not in busy]
+        self.queued.update(job["job"] for job in jobs)
+        self.dispatcher.add(jobs)
 
     def sync_step(self):
-        """Lines 4-24 of Alg. 1, all workers at the same theta: the next `meta_batch` slots, summed in slot order."""
+        """Lines 4-24 of Alg. 1: the next `meta_batch` slots at one theta, summed in slot order."""
         config, waited = self.config, time.perf_counter()
-        first = self.step * config.meta_batch
-        chosen = [self.tasks[(first + i) % config.live_tasks] for i in range(config.meta_batch)]
-        jobs = [task.job(row, row, self.step) | {"floats": self.floats_of(task)} for row, task in enumerate(chosen)]
-        replies = self.answers(jobs)
+        names = range(self.step * config.meta_batch, (self.step + 1) * config.meta_batch)
+        chosen = [self.tasks[name % config.live_tasks] for name in names]
+        self.start_segments(self.step)
+        if config.theta_delay and self.step + 1 < config.steps:
+            self.start_segments(self.step + 1, busy={task.slot for task in chosen})
+        replies = self.dispatcher.take(names)
         waited = time.perf_counter() - waited
+        self.queued.difference_update(names)
+        rows = [self.shared["grads"][name % len(self.shared["grads"])] for name in names]
         for task, reply in zip(chosen, replies):
             task.advance(reply, self.step)
-        rows = [self.shared["grads"][row] for row, reply in enumerate(replies) if reply["finite"]]
+        rows = [row for row, reply in zip(rows, replies) if reply["finite"]]
         self.finish_step(sum_rows(rows) / len(rows) if rows else None, replies, {"wait_s": waited})
 
     def async_step(self):
@@ -265,21 +246,22 @@ class MetaTrainer:
         while gathering.count < config.meta_batch:
             for rank in self.pool.idle():
                 self.pool.submit(rank, gathering.next_job(rank, self.tasks, self.step))
-            good, failed = self.events()
-            gathering.again.extend(failed)
-            for job, reply in good:
-                self.tasks[job["slot"]].advance(reply, self.step)
-                gathering.add(job, reply, self.shared["grads"][job["row"]], self.step)
+            self.gather()
         total, replies, extra = gathering.take()
         self.finish_step(total / config.meta_batch, replies, extra | {"wait_s": time.perf_counter() - waited})
+
+    def gather(self):
+        """Async: wait a moment, add the segments that came in to the accumulator."""
+        for job, reply in self.dispatcher.receive():
+            self.tasks[job["slot"]].advance(reply, self.step)
+            self.gathering.add(job, reply, self.shared["grads"][job["row"]], self.step)
 
     def finish_step(self, gradient, replies, extra):
         """Line 22 of Alg. 1: Adam on the averaged gradient; metrics; the newest theta for the workers."""
         for reply in replies:
             self.failures = 0 if reply["finite"] else self.failures + 1
             if not reply["finite"]:
-                self.progress.say(f"meta-step {self.step}: J or its gradient is not finite, dropped, "
-                                  f"task restarted: {reply['task']}, layers {reply['sizes']}")
+                self.say(f"J or its gradient is not finite, dropped, task restarted: {reply['task']}, layers {reply['sizes']}")
         if self.failures >= self.config.max_failures:
             raise InputError(f"{self.failures} segments in a row were not finite; lower --meta-lr or --lr")
         if gradient is not None:
@@ -294,10 +276,10 @@ class MetaTrainer:
     def validate(self):
         """Score theta on held-out letters, apart from every training stream; keep the best theta."""
         while self.config.mode == "async" and len(self.pool.idle()) < self.count:
-            for job, reply in self.events()[0]:  # let the segments under way come in first
-                self.tasks[job["slot"]].advance(reply, self.step)
-                self.gathering.add(job, reply, self.shared["grads"][job["row"]], self.step)
-        replies = self.answers([{"job": i, "index": i} for i in range(VALIDATION_TASKS)])
+            self.gather()  # let the segments under way come in first
+        jobs = [{"job": f"validation {i}", "index": i} for i in range(VALIDATION_TASKS)]
+        self.dispatcher.add(jobs)
+        replies = self.dispatcher.take([job["job"] for job in jobs])
         J, accuracy = (float(np.mean([r[k] for r in replies])) for k in ("J", "accuracy"))
         self.log.write({"step": self.step - 1, "heldout_J": J, "heldout_accuracy": accuracy})
         if self.best is None or J < self.best["J"]:
@@ -376,9 +358,9 @@ def run(config, folder, resume, progress):
     trainer = MetaTrainer(config, folder, resume, progress)
 
     def stop(number, frame):
-        if trainer.stopping:
+        if trainer.dispatcher.stopping:
             os._exit(130)
-        trainer.stopping = True
+        trainer.dispatcher.stopping = True
 
     handlers = [(s, signal.signal(s, stop)) for s in (signal.SIGINT, signal.SIGTERM)]
     try:
@@ -389,7 +371,7 @@ def run(config, folder, resume, progress):
         trainer.close()
         for number, handler in handlers:
             signal.signal(number, handler)
-    return not trainer.stopping
+    return not trainer.dispatcher.stopping
 
 
 def main(argv=None):

@@ -9,8 +9,9 @@ import numpy as np
 from ops.config import differing_fields
 from ops.errors import InputError
 from ops.files import load_npz, save_npz
+from ops.flat import flatten
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def save_checkpoint(run, config, optimizer, state, phis):
@@ -22,6 +23,7 @@ def save_checkpoint(run, config, optimizer, state, phis):
     adam = optimizer.adam
     header = {"schema": SCHEMA, "config": dataclasses.asdict(config), "state": state, "adam_steps": adam.steps}
     arrays = {"header": np.array(json.dumps(header))}
+    arrays |= {"previous": optimizer.previous}
     for group, values in (("theta", optimizer.theta), ("adam/m", adam.m), ("adam/v", adam.v), ("phi", phis)):
         arrays.update({f"{group}/{name}": value for name, value in values.items()})
     arrays |= {"config/lr": np.float64(config.lr), "config/norm_eps": np.float64(config.norm_eps)}
@@ -40,8 +42,8 @@ def _point_to(link, target):
     os.replace(temporary, link)
 
 
-def load_checkpoint(run, config, adam):
-    """(theta, state, phis) of `run/checkpoint.npz`; fills `adam`.
+def load_checkpoint(run, config, optimizer):
+    """(state, phis) of `run/checkpoint.npz`; fills `optimizer`, a `MetaOptimizer` of this configuration.
 
     Raises InputError for a missing or damaged file, another schema, or a configuration that differs:
     then the differing fields are named with both values.
@@ -53,7 +55,7 @@ def load_checkpoint(run, config, adam):
     try:
         header = json.loads(str(arrays["header"]))
         schema, saved, state = header["schema"], header["config"], header["state"]
-        adam.steps = header["adam_steps"]
+        optimizer.adam.steps = header["adam_steps"]
     except (KeyError, ValueError) as error:
         raise InputError(f"{path}: no readable header; it is not a checkpoint of this program") from error
     if schema != SCHEMA:
@@ -62,5 +64,7 @@ def load_checkpoint(run, config, adam):
         text = ", ".join(f"{f} (saved {saved.get(f)!r}, now {getattr(config, f, None)!r})" for f in sorted(fields))
         raise InputError(f"{path} is of another configuration: {text}; resume with the saved values or use another --name")
     group = lambda prefix: {n[len(prefix):]: a for n, a in arrays.items() if n.startswith(prefix)}
-    adam.m, adam.v = group("adam/m/"), group("adam/v/")
-    return group("theta/"), state, {int(slot): phi for slot, phi in group("phi/").items()}
+    theta = group("theta/")
+    optimizer.vector, optimizer.previous = flatten(theta[name] for name in optimizer.shapes), arrays["previous"]
+    optimizer.adam.m, optimizer.adam.v = group("adam/m/"), group("adam/v/")
+    return state, {int(slot): phi for slot, phi in group("phi/").items()}

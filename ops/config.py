@@ -10,7 +10,7 @@ from ops.errors import InputError
 
 
 def setting(default, text, **extra):
-    """A field with its help string; `choices` restricts its values, `low` bounds a number from below."""
+    """A field with its help string; `choices` restricts its values, `low` and `high` bound a number."""
     return dataclasses.field(default=default, metadata={"help": text, **extra})
 
 
@@ -43,6 +43,28 @@ class Config:
     case: str = setting("both", "letters to draw from: both cases, or the 26 upper-case ones (workshop)",
                         choices=("both", "upper"))
     max_shift: int = setting(1, "largest random shift of an image, pixels each way", low=0)
+    tasks: str = setting("letters", "mixture of task sets, NAME or NAME:SHARE separated by commas; names: letters, "
+                                    "glyphs, cifar10, imagenet16, or a PATH.npz with x and y")
+    data_dir: str = setting("", "folder of data sets; else UNSUP_META_DATA, else ~/.cache/unsup_meta")
+    font_dir: str = setting("", "folder of fonts to render glyphs with, besides Matplotlib's own")
+    system_fonts: str = setting("no", "yes: render glyphs with the system's fonts too", choices=("no", "yes"))
+    digits: str = setting("no", "yes: glyphs hold digits too, which MNIST is no fair test of then", choices=("no", "yes"))
+    glyph_ways: str = setting("10,13,14,17,20,30", "classes of a task of random glyphs, one of these")
+    augmented: float = setting(0.5, "share of the tasks of random glyphs that are rotated and shifted", low=0, high=1)
+    rotation: float = setting(360.0, "... by an angle from 0 to this, degrees", low=0, high=360)
+    glyph_shift: int = setting(5, "... and by this many pixels each way at most", low=0)
+    imagenet_ways: str = setting("10,15,20,25", "classes of a task of ImageNet, one of these")
+    image_shift: int = setting(1, "largest random shift of images other than glyphs, pixels each way", low=0)
+    p_task_dropout: float = setting(0.0, "probability of a task whose inputs are dropped, the same in all images",
+                                    low=0, high=1)
+    p_example_dropout: float = setting(0.0, "probability of a task whose inputs are dropped, others in each image",
+                                       low=0, high=1)
+    dropout: float = setting(0.25, "share of the inputs that both kinds of dropout set to zero", low=0, high=0.9)
+    p_class_permutation: float = setting(0.0, "probability of a task whose classes have their pixels permuted, each by "
+                                              "one of a fixed set of permutations", low=0, high=1)
+    class_permutations: int = setting(4, "size of that set", low=1)
+    p_x_shift: float = setting(0.0, "probability of a task whose images are moved along x at random", low=0, high=1)
+    x_shift: int = setting(3, "... by this many pixels each way at most", low=0)
     # truncated segments (App. B, H.2)
     unroll_start: str = setting("3,3", "U is uniform between these two at first")
     unroll_end: str = setting("3,3", "... and between these two after unroll_growth meta-steps")
@@ -52,6 +74,8 @@ class Config:
     horizon_growth: int = setting(1, "meta-steps over which the horizon grows, evenly", low=1)
     # meta-optimisation (Alg. 1, H.2)
     meta_batch: int = setting(4, "gradients averaged per meta-step", low=1)
+    theta_delay: int = setting(1, "sync: the theta of a gradient may be this many meta-steps old (0 or 1); with 1 the "
+                                  "workers go on while Adam steps, with 0 they wait", choices=(0, 1))
     live_tasks: int = setting(16, "tasks under way at once; a meta-step takes the next meta_batch of them", low=1)
     meta_lr: str = setting("3e-3,1e-3", "Adam's learning rate, or several separated by commas")
     meta_lr_boundaries: str = setting("700", "meta-steps at which the next learning rate takes over")
@@ -75,9 +99,18 @@ class Config:
         """N^0 of the tasks."""
         return 196
 
+    def ways_list(self, field):
+        """The numbers of classes in `glyph_ways` or `imagenet_ways`.  InputError if they are not 2 or more each."""
+        flag = f"--{field.replace('_', '-')}"
+        ways = numbers(getattr(self, field), int, flag)
+        if min(ways, default=0) < 2:
+            raise InputError(f"{flag} is {getattr(self, field)!r}; give numbers of classes, 2 or more, separated by commas")
+        return ways
+
 
 # Settings of a run that may differ between a run and its continuation.
-OPERATIONAL = ("steps", "minutes", "workers", "checkpoint_minutes", "checkpoint_steps", "keep_checkpoints")
+OPERATIONAL = ("steps", "minutes", "workers", "checkpoint_minutes", "checkpoint_steps", "keep_checkpoints",
+               "data_dir")
 
 PRESETS = {
     "laptop": {},
@@ -86,7 +119,10 @@ PRESETS = {
         min_units=64, max_units=512, pairs=5, unroll_start="2,4", unroll_end="8,15", unroll_growth=50_000,
         horizon_start=20.0, horizon_end=20_000.0, horizon_growth=5_000, meta_batch=256, live_tasks=512,
         meta_lr="3e-4,1e-4,2e-5", meta_lr_boundaries="100000,150000", steps=200_000, minutes=0.0,
-        checkpoint_minutes=10.0, validate_steps=200, validate_inner_steps=1000),
+        checkpoint_minutes=10.0, validate_steps=200, validate_inner_steps=1000,
+        # The paper gives no probabilities for what comes on top: these are ours.
+        tasks="glyphs:0.5,cifar10:0.25,imagenet16:0.25", p_task_dropout=0.1, p_example_dropout=0.1,
+        p_class_permutation=0.1, p_x_shift=0.1),
     "workshop": dict(
         batch_size=128, hdims=64, delta=32, top=64, lr=3e-4, norm_eps=1.0, max_layers=2, max_units=199, pairs=5, case="upper",
         objective="squared", unroll_start="2,4", unroll_end="8,15", unroll_growth=50_000, horizon_start=20.0,
@@ -109,15 +145,18 @@ def make_config(preset, overrides):
         raise InputError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
     config = Config(**(PRESETS[preset] | overrides))
     for f in dataclasses.fields(Config):
-        value, low = getattr(config, f.name), f.metadata.get("low")
-        if low is not None and not (math.isfinite(value) and value >= low):
-            raise InputError(f"--{f.name.replace('_', '-')} is {value}; give {low} or more")
+        value, low, high = getattr(config, f.name), f.metadata.get("low"), f.metadata.get("high", math.inf)
+        if low is not None and not (math.isfinite(value) and low <= value <= high):
+            allowed = f"{low} or more" if high == math.inf else f"{low} to {high}"
+            raise InputError(f"--{f.name.replace('_', '-')} is {value}; give {allowed}")
     for low, high in (("min_layers", "max_layers"), ("min_units", "max_units"), ("meta_batch", "live_tasks")):
         if getattr(config, low) > getattr(config, high):
             raise InputError(f"--{low.replace('_', '-')} {getattr(config, low)} is larger than "
                              f"--{high.replace('_', '-')} {getattr(config, high)}")
     unroll_range(config, 0)
     rates(config)
+    for field in ("glyph_ways", "imagenet_ways"):
+        config.ways_list(field)
     return config
 
 

@@ -1,6 +1,4 @@
 """Segments' results on their way to a meta-step: the asynchronous accumulator, and what to log."""
-from collections import deque
-
 import numpy as np
 
 
@@ -12,7 +10,7 @@ class Gathering:
     """
 
     def __init__(self, config, workers):
-        self.config, self.again = config, deque()
+        self.config = config
         self.busy, self.turn, self.cursor = {}, [0] * workers, 0
         self._clear()
 
@@ -20,9 +18,7 @@ class Gathering:
         self.total, self.count, self.replies, self.staleness, self.dropped = None, 0, [], [], 0
 
     def next_job(self, rank, tasks, step):
-        """The next free slot's segment for worker `rank`; jobs to be done again come first."""
-        if self.again:
-            return self.again.popleft()
+        """The next free slot's segment for worker `rank`."""
         while self.cursor % len(tasks) in self.busy:
             self.cursor += 1
         slot = self.cursor % len(tasks)

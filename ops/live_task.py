@@ -20,9 +20,9 @@ class LiveTask:
     parity: int = 0
     floats: int = 0      # of phi
 
-    def job(self, job, row, step):
-        """The message that asks for its next segment, the gradient going to `row`."""
-        return {"job": job, "row": row, "step": step, "slot": self.slot, "generation": self.generation,
+    def job(self, job, row, step, version=None):
+        """The message that asks for its next segment with theta `version` (None: the newest), the gradient to `row`."""
+        return {"job": job, "row": row, "step": step, "version": version, "slot": self.slot, "generation": self.generation,
                 "born": self.born, "t": self.t, "parity": self.parity, "floats": self.floats}
 
     def advance(self, reply, step):
