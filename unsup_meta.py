@@ -101,15 +101,13 @@ def meta_objective(phi, xa, ya, xb, yb, ridge=0.1, cosine=True, report=None):
 
 def top_d(xL, theta):
     """d^L = TopD(x^L; theta): xL [B, N^L] -> [B, N^L, delta]."""
-    layer = lambda m, name, axis: conv_bn_relu(m, theta[f"top_d/{name}/w"], theta[f"top_d/{name}/beta"], axis)
+    weights = lambda *names: (theta[f"top_d/{name}/{part}"] for name in names for part in ("w", "beta"))
     m = np.reshape(xL, xL.shape + (1,))              # m0                                        (App.66)
-    m = layer(m, "conv1", BATCH)                     # m2, K = 5                                 (App.67-68)
+    m = conv_bn_relu(m, (BATCH,), *weights("conv1"))  # m2, K = 5                                (App.67-68)
     m = np.transpose(m, (2, 1, 0))                   # [T, N, B]: the batch becomes the channels
-    m = layer(m, "unit1", UNIT)                      # m4, S = B                                 (App.70-71)
-    m = layer(m, "unit2", UNIT)                      # m6                                        (App.72-73)
+    m = conv_bn_relu(m, (UNIT, UNIT), *weights("unit1", "unit2"))  # m6, S = B                   (App.70-73)
     m = np.transpose(m, (2, 1, 0))                   # back to [B, N, T]
-    m = layer(m, "conv2", BATCH)                     # m8                                        (App.74-75)
-    m = layer(m, "conv3", BATCH)                     # m10                                       (App.76-77)
+    m = conv_bn_relu(m, (BATCH, BATCH), *weights("conv2", "conv3"))  # m10                       (App.74-77)
     return conv(m, theta["top_d/out/w"], BATCH) + theta["top_d/out/b"]  # m11                    (App.78-79)
 
 
@@ -124,9 +122,24 @@ def compute_h(d, x, z, W_below, W_above, b, theta):
     """
     s = weight_stats(W_below, W_above, x.shape[1])   # s0, s1, [N, 8]                            (App.85-92, D4)
     m = compute_h_input(x, z, d, s, b, theta["compute_h/in/beta"])  # m3, [B, N, 13 + delta]     (App.81-95)
-    for name, axis in (("conv1", BATCH), ("unit1", UNIT), ("conv2", BATCH), ("unit2", UNIT)):  # (App.96-103)
-        m = conv_bn_relu(m, theta[f"compute_h/{name}/w"], theta[f"compute_h/{name}/beta"], axis)
-    return m                                         # m11                                       (App.104)
+    weights = (theta[f"compute_h/{name}/{part}"] for name in ("conv1", "unit1", "conv2", "unit2") for part in ("w", "beta"))
+    return conv_bn_relu(m, (BATCH, UNIT, BATCH, UNIT), *weights)  # m11                          (App.96-104)
+
+
+WIDE = 2 << 20  # floats, 8 MB: blocks with larger intermediates keep none of them in a recomputed unroll
+
+
+def _compute_h_again(d, x, z, W_below, W_above, b, theta):
+    """`compute_h` as one node of the tape that computes it again in the backward pass: a third of the memory."""
+    names = [name for name in theta if name.startswith("compute_h/")]
+    given = [x, z, W_below, W_above, b]
+    at = [i for i, a in enumerate(given) if a is not None]
+
+    def again(d, *arrays):
+        some, inner = dict(zip(at, arrays)), dict(zip(names, arrays[len(at):]))
+        return (compute_h(d, *(some.get(i) for i in range(len(given))), inner),)
+
+    return recomputed(again)(d, *(given[i] for i in at), *(theta[name] for name in names))[0]
 
 
 # --- Backward error propagation (App.27-34) -----------------------------------------------------
@@ -139,8 +152,11 @@ def next_delta(d, z, h, V, theta):
     return normalise_channels(dhat)                  # dhat / sqrt(mean_c dhat^2)                (App.33)
 
 
-def hidden_states(phi, x, theta, activation="relu"):
-    """Forward pass, then d and h from the top down (App.28-34): xs, zs, ds, hs, lists over l = 0..L."""
+def hidden_states(phi, x, theta, activation="relu", frugal=False):
+    """Forward pass, then d and h from the top down (App.28-34): xs, zs, ds, hs, lists over l = 0..L.
+
+    frugal: where a gradient is taken, compute the h of wide layers again in the backward pass.
+    """
     L = len(phi)
     xs, zs = base_model(phi, x, activation)          #                                           (App.28)
     ds, hs = [None] * (L + 1), [None] * (L + 1)
@@ -149,7 +165,9 @@ def hidden_states(phi, x, theta, activation="relu"):
         W_below = phi[l - 1].W if l > 0 else None    # phi[l - 1] is layer l of the paper
         W_above = phi[l].W if l < L else None
         b = phi[l - 1].b if l > 0 else onp.zeros(x.shape[1], x.dtype)
-        hs[l] = compute_h(ds[l], xs[l], zs[l], W_below, W_above, b, theta)  #                    (App.34)
+        wide = frugal and xs[l].size * theta["compute_h/unit2/beta"].size >= WIDE
+        of = _compute_h_again if wide else compute_h
+        hs[l] = of(ds[l], xs[l], zs[l], W_below, W_above, b, theta)  #                           (App.34)
         if l > 0:
             ds[l - 1] = next_delta(ds[l], zs[l], hs[l], phi[l - 1].V, theta)
     return xs, zs, ds, hs
@@ -197,16 +215,20 @@ def delta_bias(h, theta):
     return limit_length(stop_drift(bias_readout(h, theta["bias"])), 0.5, None)
 
 
-def compute_delta_weight(phi, xs, hs, theta, norm_eps=1.0):
-    """[(DeltaWV [2, I, J], Delta b [J], WV)] for l = 1..L (App.64)."""
+def compute_delta_weight(phi, xs, hs, theta, norm_eps=1.0, frugal=False):
+    """[(DeltaWV [2, I, J], Delta b [J], WV)] for l = 1..L (App.64); frugal as in `hidden_states`."""
     P_low, P_up = readout_matrices(theta)
     xs = [standardise(x) for x in xs]
+    lower = [project(h, P_low) if l == 0 else project(h, P_up, P_low) for l, h in enumerate(hs[:-1])]
+    rs = lower + [project(hs[-1], P_up)]             # of h^l: its readouts as upper, then as lower layer
     deltas = []
     for l, (W, b, V) in enumerate(phi, start=1):
         WV = pair(W, V)
-        low, up = project(hs[l - 1], P_low), project(hs[l], P_up)
-        deltas.append((delta_weights(WV, xs[l - 1], xs[l], low, up, theta["merge"], norm_eps),
-                       delta_bias(hs[l], theta), WV))
+        update = lambda *arrays: (delta_weights(*arrays, norm_eps),)
+        again = frugal and 10 * WV.size >= WIDE      # ten planes of it
+        delta_WV, = (recomputed(update) if again else update)(
+            WV, xs[l - 1], xs[l], rs[l - 1][-1], rs[l][0], theta["merge"])
+        deltas.append((delta_WV, delta_bias(hs[l], theta), WV))
     return deltas
 
 
@@ -220,10 +242,10 @@ def unsupervised_update(phi, x, theta, lr=3e-4, norm_eps=1.0, activation="relu")
     return _update(phi, x, theta, lr, norm_eps, activation)
 
 
-def _update(phi, x, theta, lr, norm_eps, activation="relu"):
-    xs, _, _, hs = hidden_states(phi, x, theta, activation)
+def _update(phi, x, theta, lr, norm_eps, activation="relu", frugal=False):
+    xs, _, _, hs = hidden_states(phi, x, theta, activation, frugal)
     new = []
-    for (delta_WV, delta_b, WV), layer in zip(compute_delta_weight(phi, xs, hs, theta, norm_eps), phi):
+    for (delta_WV, delta_b, WV), layer in zip(compute_delta_weight(phi, xs, hs, theta, norm_eps, frugal), phi):
         WV = move_towards(WV, delta_WV, lr)          # W (1 - lr) + DeltaW lr, V alike           (App.5-6)
         b = move_towards(layer.b, delta_b, lr)       #                                           (App.7)
         new.append(Layer(half(WV, 0), b, half(WV, 1)))
@@ -236,9 +258,9 @@ def _update(phi, x, theta, lr, norm_eps, activation="relu"):
 KEEP_ALL_UP_TO = 6  # inner steps: longer unrolls keep phi alone and compute each step again in the backward pass
 
 
-def _inner_step(theta, phi, x, labelled, lr, norm_eps, ridge, cosine, report):
+def _inner_step(theta, phi, x, labelled, lr, norm_eps, ridge, cosine, report, frugal=False):
     """phi_(t+1) and the MetaObjective of this new state, averaged over its M pairs of batches."""
-    phi = _update(phi, x, theta, lr, norm_eps)
+    phi = _update(phi, x, theta, lr, norm_eps, frugal=frugal)
     return meta_objective(phi, *labelled, ridge, cosine, report), phi
 
 
@@ -247,7 +269,7 @@ def _recomputed_step(names, x, labelled, *settings):
     def step(*arrays):
         theta, flat = dict(zip(names, arrays)), arrays[len(names):]
         phi = [Layer(*flat[i:i + 3]) for i in range(0, len(flat), 3)]
-        J, phi = _inner_step(theta, phi, x, labelled, *settings)
+        J, phi = _inner_step(theta, phi, x, labelled, *settings, frugal=True)
         return (J, *(a for layer in phi for a in layer))
 
     return recomputed(step)

@@ -3,6 +3,7 @@ import numpy as np
 
 from ops.activations import sigmoid
 from ops.primitive import NO_TAPE, block, kernel
+from ops.threads import in_parts, product
 
 EPS = 1e-6  # inside every root
 
@@ -199,14 +200,20 @@ def gate_vjp(g, d, gate, gd, gz):
 def _error_signal_vjp(g, tape, wanted):
     d, gate, h, E = (tape[k] for k in ("d", "gate", "h", "E"))
     rows = np.ascontiguousarray(g).reshape(d.shape)
-    gd, gz = np.empty_like(d), np.empty_like(gate)
-    gate_vjp(rows, d, gate, gd, gz)
+    gd, gz, gh = np.empty_like(d), np.empty_like(gate), np.empty_like(h)
+
+    def part(i, k):
+        gate_vjp(rows[i:k], d[i:k], gate[i:k], gd[i:k], gz[i:k])
+        np.matmul(rows[i:k], E.T, out=gh[i:k])
+        return np.matmul(h[i:k].T, rows[i:k])
+
+    gE = sum(in_parts(part, len(rows), 2 * h.size * E.shape[1]))
     return {
         0: gd.reshape(g.shape),
         1: gz.reshape(g.shape[:2]),
-        2: np.matmul(rows, E.T).reshape(g.shape[:2] + (E.shape[0],)),
-        3: np.matmul(h.T, rows),
-        4: rows.sum(axis=0),
+        2: gh.reshape(g.shape[:2] + (E.shape[0],)),
+        3: gE,
+        4: np.matmul(np.ones(len(rows), rows.dtype), rows),
     }
 
 
@@ -216,7 +223,7 @@ def error_signal(d, z, h, E, e, *, tape=NO_TAPE):
     rows = np.ascontiguousarray(d).reshape(-1, d.shape[2])
     h = np.ascontiguousarray(h).reshape(len(rows), -1)
     gate = sigmoid(np.ascontiguousarray(z)).reshape(-1)
-    out = np.matmul(h, E)
-    add_gated(rows, gate, e, out)
+    out = product(h, E)
+    in_parts(lambda i, k: add_gated(rows[i:k], gate[i:k], e, out[i:k]), len(rows), 8 * rows.size)
     tape.update(d=rows, gate=gate, h=h, E=E)
     return out.reshape(d.shape)

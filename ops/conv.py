@@ -8,10 +8,14 @@ product with a deep inner dimension; batch-norm moments are taken while the tile
 
 The VJP gathers the taps of the output's gradient, `[rows, K S]`, with the shifts reversed: from
 that one buffer come both products, the input's gradient and the kernel's.
+
+Of a chain of convolutions only the normalised outputs are kept; what the next one saw, relu(xhat +
+beta), is made again a tile at a time where its VJP needs it.
 """
 import numpy as np
 
 from ops.primitive import NO_TAPE, block, kernel, scratch
+from ops.threads import in_parts
 
 EPS = 1e-6  # inside the root of every batch norm (D1)
 BATCH, UNIT = 0, 1  # the axis convolved along
@@ -40,15 +44,15 @@ def gather_taps(rows, first, count, taps, left, stride, length, sign, out):
 
 
 @kernel()
-def tile_moments(rows, first, count, pivot, total, total_sq):
+def tile_moments(rows, pivot, total, total_sq):
     """Add a tile's sums of `rows - pivot` and of its square, per channel.
 
     The pivot (the first row) keeps the one-pass variance from cancelling; a tile is summed in the
     array's own precision, the tiles in float64.
     """
-    channels = rows.shape[1]
+    n, channels = rows.shape
     s, ss = np.zeros_like(pivot), np.zeros_like(pivot)
-    for i in range(first, first + count):
+    for i in range(n):
         for c in range(channels):
             d = rows[i, c] - pivot[c]
             s[c] += d
@@ -107,51 +111,80 @@ def batch_norm_relu_vjp(g, xhat, coefficients, out):
             out[i, c] = coefficients[0, c] * (gm - coefficients[2, c] - xhat[i, c] * coefficients[3, c])
 
 
+@kernel()
+def rectify(xhat, beta, out):
+    """out = relu(xhat + beta): what the next convolution saw."""
+    n, channels = xhat.shape
+    zero = xhat.dtype.type(0)
+    for i in range(n):
+        for c in range(channels):
+            v = xhat[i, c] + beta[c]
+            out[i, c] = zero if v < zero else v
+
+
 def _layout(shape, axis):
     """(row stride of one step along `axis`, rows in a sequence that taps may not leave)."""
     B, N, _ = shape
     return (N, B * N) if axis == BATCH else (1, N)
 
 
-def _tiles(n_rows, width):
+def _tiles(first, end, width):
     """(first row, number of rows) of tiles whose gathered taps stay in cache."""
     step = max(64, TILE_FLOATS // width)
-    return [(r, min(step, n_rows - r)) for r in range(0, n_rows, step)]
+    return [(r, min(step, end - r)) for r in range(first, end, step)]
 
 
-def _convolve(x, w, axis, after_tile=None):
-    """Cross-correlation as rows [B N, S]; `after_tile(rows, first, count)` sees each finished tile."""
+def _convolve(rows, w, layout, out, with_moments):
+    """Cross-correlation of rows [B N, C] into `out` [B N, S]; (mean, variance) of its channels if asked for."""
     taps, channels, S = w.shape
-    stride, length = _layout(x.shape, axis)
-    rows = np.ascontiguousarray(x).reshape(-1, channels)
+    stride, length = layout
     side_by_side = np.ascontiguousarray(w).reshape(taps * channels, S)
-    out = np.empty((rows.shape[0], S), rows.dtype)
-    for first, count in _tiles(rows.shape[0], taps * channels):
-        cols = scratch("taps", (count, taps * channels), rows.dtype)
-        gather_taps(rows, first, count, taps, (taps - 1) // 2, stride, length, 1, cols)
-        np.matmul(cols, side_by_side, out=out[first:first + count])
-        if after_tile is not None:
-            after_tile(out, first, count)
-    return out
+
+    def part(first, end):
+        total, total_sq = np.zeros(S), np.zeros(S)
+        for start, count in _tiles(first, end, taps * channels):
+            cols, tile = scratch("taps", (count, taps * channels), rows.dtype), out[start:start + count]
+            gather_taps(rows, start, count, taps, (taps - 1) // 2, stride, length, 1, cols)
+            np.matmul(cols, side_by_side, out=tile)
+            if with_moments:
+                tile_moments(tile, out[first], total, total_sq)
+        shift = total / (end - first)
+        return end - first, out[first] + shift, total_sq / (end - first) - shift * shift
+
+    return _pooled(in_parts(part, len(rows), rows.size * taps * S))
 
 
-def _convolve_vjp(gu, x, w, axis, want_x, want_w):
-    """Gradients of `_convolve` with respect to x and w, given that of its rows, gu [B N, S]."""
+def _pooled(parts):
+    """(mean, variance) of several parts taken together, each (count, mean, variance)."""
+    if len(parts) == 1:
+        return parts[0][1:]
+    n = sum(count for count, _, _ in parts)
+    mean = sum(count * m for count, m, _ in parts) / n
+    return mean, sum(count * (v + (m - mean) ** 2) for count, m, v in parts) / n
+
+
+def _convolve_vjp(gu, tile_of_x, w, layout, want_x):
+    """Gradients of `_convolve` with respect to its rows and w, given that of its output, gu [B N, S].
+
+    tile_of_x(start, count) gives rows of its input.
+    """
     taps, channels, S = w.shape
-    stride, length = _layout(x.shape, axis)
-    rows = np.ascontiguousarray(x).reshape(-1, channels)
+    stride, length = layout
     back = np.ascontiguousarray(w.transpose(0, 2, 1)).reshape(taps * S, channels)
-    gx = np.empty_like(rows) if want_x else None
-    gw = np.zeros((channels, taps * S), rows.dtype)
-    for first, count in _tiles(rows.shape[0], taps * S):
-        cols = scratch("taps", (count, taps * S), rows.dtype)
-        gather_taps(gu, first, count, taps, (taps - 1) // 2, stride, length, -1, cols)
-        if want_x:
-            np.matmul(cols, back, out=gx[first:first + count])
-        if want_w:
-            gw += np.matmul(rows[first:first + count].T, cols)
-    gw = gw.reshape(channels, taps, S).transpose(1, 0, 2)
-    return (gx.reshape(x.shape) if want_x else None), gw
+    gx = np.empty((len(gu), channels), gu.dtype) if want_x else None
+
+    def part(first, end):
+        gw = np.zeros((channels, taps * S), gu.dtype)
+        for start, count in _tiles(first, end, taps * S):
+            cols = scratch("taps", (count, taps * S), gu.dtype)
+            gather_taps(gu, start, count, taps, (taps - 1) // 2, stride, length, -1, cols)
+            if want_x:
+                np.matmul(cols, back, out=gx[start:start + count])
+            gw += np.matmul(tile_of_x(start, count).T, cols)
+        return gw
+
+    gw = sum(in_parts(part, len(gu), 2 * gu.size * taps * channels))
+    return gx, gw.reshape(channels, taps, S).transpose(1, 0, 2)
 
 
 def _check(x, w, name, beta=None):
@@ -161,10 +194,15 @@ def _check(x, w, name, beta=None):
         raise ValueError(f"{name}: beta has shape {beta.shape}, want ({w.shape[2]},) for kernel {w.shape}")
 
 
+def _as_rows(x):
+    return np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+
+
 def _conv_vjp(g, tape, wanted):
-    rows = np.ascontiguousarray(g).reshape(-1, g.shape[-1])
-    gx, gw = _convolve_vjp(rows, tape["x"], tape["w"], tape["axis"], 0 in wanted, 1 in wanted)
-    return {0: gx, 1: gw}
+    x, w = tape["x"], tape["w"]
+    rows = _as_rows(x)
+    gx, gw = _convolve_vjp(_as_rows(g), lambda i, n: rows[i:i + n], w, _layout(x.shape, tape["axis"]), 0 in wanted)
+    return {0: gx if gx is None else gx.reshape(x.shape), 1: gw}
 
 
 @block(vjp=_conv_vjp)
@@ -176,37 +214,71 @@ def conv(x, w, axis, *, tape=NO_TAPE):
     """
     _check(x, w, "conv")
     tape.update(x=x, w=w, axis=axis)
-    return _convolve(x, w, axis).reshape(x.shape[:2] + (w.shape[2],))
+    out = np.empty((x.shape[0] * x.shape[1], w.shape[2]), x.dtype)
+    _convolve(_as_rows(x), w, _layout(x.shape, axis), out, False)
+    return out.reshape(x.shape[:2] + (w.shape[2],))
+
+
+def _normalise(rows, moments, beta, out):
+    """rows <- xhat in place, out = relu(xhat + beta); returns 1 / deviation."""
+    mean, variance = moments
+    inv = 1 / np.sqrt(np.maximum(variance, 0) + EPS)
+    coefficients = np.array([mean, inv, beta], rows.dtype)
+    in_parts(lambda i, k: normalise_rectify(rows[i:k], coefficients, out[i:k]), len(rows), 8 * rows.size)
+    return coefficients[1]
+
+
+def _normalise_vjp(g, xhat, beta, inv):
+    """Gradient of `_normalise` with respect to its rows (in a buffer used again) and to beta."""
+    def part(first, end):
+        total, total_xhat = np.zeros(xhat.shape[1]), np.zeros(xhat.shape[1])
+        rectified_sums(g[first:end], xhat[first:end], beta, total, total_xhat)
+        return total, total_xhat
+
+    total, total_xhat = map(sum, zip(*in_parts(part, len(g), 8 * g.size)))
+    coefficients = np.array([inv, beta, total / len(g), total_xhat / len(g)], xhat.dtype)
+    gu = scratch("gu", xhat.shape, xhat.dtype)
+    in_parts(lambda i, k: batch_norm_relu_vjp(g[i:k], xhat[i:k], coefficients, gu[i:k]), len(g), 8 * g.size)
+    return gu, total.astype(xhat.dtype)
 
 
 def _conv_bn_relu_vjp(g, tape, wanted):
-    xhat, beta, inv = tape["xhat"], tape["beta"], tape["inv"]
-    rows = np.ascontiguousarray(g).reshape(xhat.shape)
-    total, total_xhat = np.zeros(xhat.shape[1]), np.zeros(xhat.shape[1])
-    rectified_sums(rows, xhat, beta, total, total_xhat)
-    coefficients = np.stack([inv, beta, total / len(rows), total_xhat / len(rows)]).astype(xhat.dtype)
-    gu = scratch("gu", xhat.shape, xhat.dtype)
-    batch_norm_relu_vjp(rows, xhat, coefficients, gu)
-    gx, gw = _convolve_vjp(gu, tape["x"], tape["w"], tape["axis"], 0 in wanted, 1 in wanted)
-    return {0: gx, 1: gw, 2: total.astype(xhat.dtype)}
+    shape, axes, weights, kept = (tape[k] for k in ("shape", "axes", "weights", "kept"))
+    rows, grads, first = _as_rows(g), {}, _as_rows(tape["x"])
+    for i in reversed(range(len(axes))):
+        (xhat, inv), w, beta = kept[i], weights[2 * i], weights[2 * i + 1]
+        gu, grads[3 + 2 * i] = _normalise_vjp(rows, xhat, beta, inv)
+
+        def tile_of_x(start, count):
+            if i == 0:
+                return first[start:start + count]
+            tile = scratch("rectified", (count, w.shape[1]), xhat.dtype)
+            rectify(kept[i - 1][0][start:start + count], weights[2 * i - 1], tile)
+            return tile
+
+        rows, grads[2 + 2 * i] = _convolve_vjp(gu, tile_of_x, w, _layout(shape, axes[i]), i > 0 or 0 in wanted)
+    grads[0] = rows if rows is None else rows.reshape(shape)
+    return grads
 
 
 @block(vjp=_conv_bn_relu_vjp)
-def conv_bn_relu(x, w, beta, axis, *, tape=NO_TAPE):
-    """relu(BatchNorm(Conv(x, w), [0, 1]) + beta): x [B, N, C], w [K, C, S], beta [S] -> [B, N, S].
+def conv_bn_relu(x, axes, *weights, tape=NO_TAPE):
+    """A chain of relu(BatchNorm(Conv(x, w), [0, 1]) + beta): x [B, N, C] -> [B, N, S].
 
-    ConvBatch for axis BATCH, ConvUnit for axis UNIT (App.67-68, App.70-73, App.96-103).  Batch norm
-    takes its statistics over batch and unit axes together, population variance, eps 1e-6 (D1).
-    Raises ValueError where the channels differ.
+    axes: one of BATCH (ConvBatch) and UNIT (ConvUnit) for each; weights w [K, C, S], beta [S] of each in
+    turn (App.67-68, App.70-73, App.96-103).  Batch norm takes its statistics over batch and unit axes
+    together, population variance, eps 1e-6 (D1).  Raises ValueError where the channels differ.
     """
-    _check(x, w, "conv_bn_relu", beta)
-    S = w.shape[2]
-    total, total_sq = np.zeros(S), np.zeros(S)
-    rows = _convolve(x, w, axis, lambda u, first, count: tile_moments(u, first, count, u[0], total, total_sq))
-    shift = total / len(rows)
-    inv = 1 / np.sqrt(np.maximum(total_sq / len(rows) - shift ** 2, 0) + EPS)
-    coefficients = np.stack([rows[0] + shift, inv, beta]).astype(rows.dtype)
-    out = np.empty_like(rows)
-    normalise_rectify(rows, coefficients, out)
-    tape.update(x=x, w=w, beta=coefficients[2], axis=axis, xhat=rows, inv=coefficients[1])
-    return out.reshape(x.shape[:2] + (S,))
+    rows, shape, kept = _as_rows(x), x.shape, []
+    for i, axis in enumerate(axes):
+        w, beta = weights[2 * i], weights[2 * i + 1]
+        _check(rows.reshape(shape[:2] + (-1,)), w, "conv_bn_relu", beta)
+        size = (len(rows), w.shape[2])
+        xhat = scratch("xhat", size, rows.dtype) if tape is NO_TAPE else np.empty(size, rows.dtype)
+        moments = _convolve(rows, w, _layout(shape, axis), xhat, True)
+        last = i == len(axes) - 1  # what only the next convolution reads goes into a buffer used again
+        out = np.empty_like(xhat) if last else scratch(f"out{i % 2}", xhat.shape, xhat.dtype)
+        kept.append((xhat, _normalise(xhat, moments, beta, out)))
+        rows = out
+    tape.update(x=x, shape=shape, axes=axes, weights=weights, kept=kept)
+    return rows.reshape(shape[:2] + (-1,))

@@ -5,6 +5,7 @@ All work on `[..., rows, columns]`; statistics run over the rows unless said oth
 import numpy as np
 
 from ops.primitive import NO_TAPE, block, kernel
+from ops.threads import in_parts, product
 
 EPS = 1e-6  # inside every root (D1; App.33)
 
@@ -94,9 +95,9 @@ def _dense_vjp(g, tape, wanted):
     x, W = tape["x"], tape["W"]
     gu, gb = _batch_norm_backward(g, tape["xhat"], tape["inv"])
     rows = gu.reshape(-1, W.shape[1])
-    grads = {1: np.matmul(x.reshape(-1, W.shape[0]).T, rows), 2: gb}
+    grads = {1: product(x.reshape(-1, W.shape[0]).T, rows), 2: gb}
     if 0 in wanted:
-        grads[0] = np.matmul(rows, W.T).reshape(x.shape)
+        grads[0] = product(rows, W.T).reshape(x.shape)
     return grads
 
 
@@ -106,7 +107,7 @@ def dense(x, W, b, *, tape=NO_TAPE):
 
     Leading axes are separate batches with statistics of their own.
     """
-    rows = np.matmul(x.reshape(-1, W.shape[0]), W)
+    rows = product(x.reshape(-1, W.shape[0]), W)
     z, xhat, inv = _batch_norm_forward(rows.reshape(x.shape[:-1] + (W.shape[1],)), b)
     tape.update(x=x, W=W, xhat=xhat, inv=inv)
     return z
@@ -199,7 +200,8 @@ def normalise_channels_vjp_kernel(g, d, inv, out):
 def _normalise_channels_vjp(g, tape, wanted):
     rows = np.ascontiguousarray(g).reshape(tape["d"].shape)
     out = np.empty_like(rows)
-    normalise_channels_vjp_kernel(rows, tape["d"], tape["inv"], out)
+    d, inv = tape["d"], tape["inv"]
+    in_parts(lambda i, k: normalise_channels_vjp_kernel(rows[i:k], d[i:k], inv[i:k], out[i:k]), len(rows), 8 * rows.size)
     return {0: out.reshape(g.shape)}
 
 
@@ -208,7 +210,7 @@ def normalise_channels(dhat, *, tape=NO_TAPE):
     """dhat [B, N, C] / sqrt(mean_c dhat^2 + 1e-6) (App.33)."""
     rows = np.ascontiguousarray(dhat).reshape(-1, dhat.shape[-1])
     d, inv = np.empty_like(rows), np.empty(rows.shape[0], rows.dtype)
-    normalise_channels_kernel(rows, d, inv)
+    in_parts(lambda i, k: normalise_channels_kernel(rows[i:k], d[i:k], inv[i:k]), len(rows), 8 * rows.size)
     tape.update(d=d, inv=inv)
     return d.reshape(dhat.shape)
 

@@ -9,6 +9,7 @@ import numpy as np
 from ops.initial import N_PLANES
 from ops.norm import inverse_rms_columns, scaled_columns_vjp
 from ops.primitive import NO_TAPE, block, kernel
+from ops.threads import in_parts
 
 BLOCK_FLOATS = 1 << 22  # of one plane when no gradient is wanted: columns are independent of each other
 
@@ -31,13 +32,22 @@ def fill_local_planes(Wn, feed, hebb, planes, sq):
                 sq[which, i, j] = np.sqrt(1 + square) - 1
 
 
+def _times(a, b, out=None):
+    """a @ b where one of them is [2, ., .], W's and V's half each on a thread of its own where there are two."""
+    both = b if a.ndim == 2 else a
+    out = np.empty((2, a.shape[-2], b.shape[-1]), both.dtype) if out is None else out
+    pick = lambda m, i, k: m if m.ndim == 2 else m[i:k]
+    in_parts(lambda i, k: np.matmul(pick(a, i, k), pick(b, i, k), out=out[i:k]), 2, out.size * a.shape[-1])
+    return out
+
+
 def _fill_planes(Wn, sq_all, Wn_all, feed, hebb, below, above, planes, sq):
     """All ten planes [10, 2, I, J] of the columns of Wn; `Wn_all`, `sq_all`: of every column of the layer."""
     fill_local_planes(Wn, feed, hebb, planes, sq)
-    np.matmul(below[0], Wn, out=planes[6])                                  # 7  (App.49)
-    np.matmul(below[1], sq, out=planes[7])                                  # 8  (App.51)
-    np.matmul(Wn_all, above[0], out=planes[8])                              # 9  (App.53)
-    np.matmul(sq_all, above[1], out=planes[9])                              # 10 (App.55)
+    _times(below[0], Wn, planes[6])                                         # 7  (App.49)
+    _times(below[1], sq, planes[7])                                         # 8  (App.51)
+    _times(Wn_all, above[0], planes[8])                                     # 9  (App.53)
+    _times(sq_all, above[1], planes[9])                                     # 10 (App.55)
     sign = np.sign(Wn)
     planes[7] *= sign                                                       # (D7)
     planes[9] *= sign
@@ -95,10 +105,10 @@ def _merged_planes_vjp(g, tape, wanted):
     sign = np.sign(Wn)
     gp[7] *= sign
     gp[9] *= sign
-    g_Wn = np.matmul(below[0], gp[6])           # below and above are symmetric
-    g_Wn += np.matmul(gp[8], above[0])
-    g_sq = np.matmul(below[1], gp[7])
-    g_sq += np.matmul(gp[9], above[1])
+    g_Wn = _times(below[0], gp[6])              # below and above are symmetric
+    g_Wn += _times(gp[8], above[0])
+    g_sq = _times(below[1], gp[7])
+    g_sq += _times(gp[9], above[1])
     across = lambda a, b: a[0] @ b[0].T + a[1] @ b[1].T
     g_below = np.stack([across(gp[6], Wn), across(gp[7], sq)])
     g_above = np.stack([_sum_of_products(Wn, gp[8]), _sum_of_products(sq, gp[9])])

@@ -18,6 +18,10 @@ from autograd.extend import defvjp_argnums, primitive
 from autograd.tracer import isbox, new_box, toposort, trace_stack
 from numba import njit
 
+from ops.memory import keep_freed_memory
+
+keep_freed_memory()
+
 # Loops may be reassociated into SIMD sums and fused multiply-adds, but NaN and infinity keep their
 # meaning (plain `fastmath=True` would let a NaN through unseen).
 kernel = functools.partial(njit, cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
@@ -76,7 +80,8 @@ def value_and_gradients(fun, values):
     for node in toposort(end._node):
         if node in outgrads and node.parents:
             grad = outgrads.pop(node)[0]
-            for parent, share in zip(node.parents, node.vjp(grad)):
+            shares, node.vjp = node.vjp(grad), None  # what it kept is not needed again
+            for parent, share in zip(node.parents, shares):
                 outgrads[parent] = add_outgrads(outgrads.get(parent), share)
     return end._value, [outgrads[root][0] if root in outgrads else np.zeros_like(value)
                         for root, value in zip(roots, values)]

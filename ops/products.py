@@ -2,6 +2,7 @@
 import numpy as np
 
 from ops.primitive import NO_TAPE, block
+from ops.threads import in_parts, product
 
 
 def _to_shape(g, shape):
@@ -35,9 +36,9 @@ def _transport_vjp(g, tape, wanted):
     grads = {}
     if 0 in wanted:
         dt = np.ascontiguousarray(delta.transpose(1, 0, 2)).reshape(V.shape[1], B * C)
-        grads[0] = np.matmul(gt, dt.T)
+        grads[0] = product(gt, dt.T)
     if 1 in wanted:
-        grads[1] = np.matmul(V.T, gt).reshape(V.shape[1], B, C).transpose(1, 0, 2)
+        grads[1] = product(V.T, gt).reshape(V.shape[1], B, C).transpose(1, 0, 2)
     return grads
 
 
@@ -45,7 +46,10 @@ def _transport_vjp(g, tape, wanted):
 def transport(V, delta, *, tape=NO_TAPE):
     """dhat_bmc = sum_j delta_bjc V_mj: V [M, N], delta [B, N, C] -> [B, M, C] (App.32)."""
     tape.update(V=V, delta=delta)
-    return np.matmul(V, delta)
+    B, N, C = delta.shape
+    out = np.empty((B, V.shape[0], C), delta.dtype)
+    in_parts(lambda i, k: np.matmul(V, delta[i:k], out=out[i:k]), B, V.size * B * C)
+    return out
 
 
 def _pair_vjp(g, tape, wanted):

@@ -6,6 +6,7 @@ and rank of App.40 is then the inner dimension of a matrix product, and nothing 
 import numpy as np
 
 from ops.primitive import NO_TAPE, block
+from ops.threads import in_parts, product
 
 
 def _stack_vjp(g, tape, wanted):
@@ -18,31 +19,43 @@ def stack_matrices(*matrices, tape=NO_TAPE):
     return np.stack(matrices)
 
 
+def _side_by_side(matrices):
+    """[m, H] of m columns: the transposed projections of all readouts, one below the other."""
+    return np.concatenate([P.transpose(0, 2, 1).reshape(-1, P.shape[1]) for P in matrices])
+
+
 def _project_vjp(g, tape, wanted):
-    h, P = tape["h"], tape["P"]
-    n, H, R = P.shape
-    B, N, _ = h.shape
-    columns = np.ascontiguousarray(g).reshape(n * R, B * N)
-    grads = {}
-    if 0 in wanted:
-        grads[0] = np.matmul(columns.T, P.transpose(0, 2, 1).reshape(n * R, H)).reshape(h.shape)
-    if 1 in wanted:
-        grads[1] = np.matmul(columns, h.reshape(B * N, H)).reshape(n, R, H).transpose(0, 2, 1)
+    h, matrices = tape["h"], tape["matrices"]
+    rows, Pt = h.reshape(-1, h.shape[2]), _side_by_side(matrices)
+    columns = np.concatenate([part.reshape(-1, len(rows)) for part in g])
+    gh = np.empty_like(rows) if 0 in wanted else None
+
+    def part(first, end):
+        if gh is not None:
+            np.matmul(columns[:, first:end].T, Pt, out=gh[first:end])
+        return np.matmul(columns[:, first:end], rows[first:end])
+
+    gP = sum(in_parts(part, len(rows), 2 * rows.size * len(Pt)))
+    grads, first = {0: gh if gh is None else gh.reshape(h.shape)}, 0
+    for i, (n, H, R) in enumerate((P.shape for P in matrices), start=1):
+        grads[i] = gP[first:first + n * R].reshape(n, R, H).transpose(0, 2, 1)
+        first += n * R
     return grads
 
 
 @block(vjp=_project_vjp)
-def project(h, P, *, tape=NO_TAPE):
-    """r_bir = sum_k h_bik P_kr for n matrices at once (App.38-39): h [B, N, H], P [n, H, R] -> [n, R B, N].
+def project(h, *matrices, tape=NO_TAPE):
+    """r_bir = sum_k h_bik P_kr (App.38-39): h [B, N, H], each of `matrices` [n, H, R] -> a tuple of [n, R B, N].
 
-    Computed as P' h', the product comes out in the order (matrix, r, b, i): without a copy it is, for
+    All are one product, P' h': it comes out in the order (matrix, r, b, i), which without a copy is, for
     each matrix, the transposed factor [R B, N] of App.40.
     """
     B, N, H = h.shape
-    n, _, R = P.shape
     h = np.ascontiguousarray(h)
-    tape.update(h=h, P=P)
-    return np.matmul(P.transpose(0, 2, 1).reshape(n * R, H), h.reshape(B * N, H).T).reshape(n, R * B, N)
+    tape.update(h=h, matrices=matrices)
+    r = product(_side_by_side(matrices), h.reshape(B * N, H).T)
+    ends = np.cumsum([P.shape[0] * P.shape[2] for P in matrices])
+    return tuple(part.reshape(P.shape[0], P.shape[2] * B, N) for part, P in zip(np.split(r, ends[:-1]), matrices))
 
 
 # Where each readout's factors lie in the projections of the lower and of the upper layer.
@@ -53,15 +66,16 @@ def _readouts_vjp(g, tape, wanted):
     low, up = tape["low"], tape["up"]
     g_low, g_up = np.empty_like(low), np.empty_like(up)
     g_feed = g[0] / low.dtype.type(low.shape[1])
-    np.matmul(up[FEED], g_feed.swapaxes(1, 2), out=g_low[FEED])
-    np.matmul(low[FEED], g_feed, out=g_up[FEED])
+    for i in range(FEED.stop):
+        product(up[i], g_feed[i].T, out=g_low[i])
+        product(low[i], g_feed[i], out=g_up[i])
     for r, g_r, g_off in ((low, g_low, g[1]), (up, g_up, g[2])):
         gs = g_off + g_off.swapaxes(1, 2)
         gs *= _lateral_scale(r)
         for i, a in enumerate((LIN, SQR)):
             np.fill_diagonal(gs[i], 0)
-            np.matmul(r[a + 1], gs[i], out=g_r[a])
-            np.matmul(r[a], gs[i], out=g_r[a + 1])
+            product(r[a + 1], gs[i], out=g_r[a])
+            product(r[a], gs[i], out=g_r[a + 1])
     return {0: g_low, 1: g_up}
 
 
@@ -70,7 +84,7 @@ def _lateral_scale(r):
 
 
 def _lateral(r):
-    off = np.stack([np.matmul(r[a].T, r[a + 1]) for a in (LIN, SQR)])
+    off = np.stack([product(r[a].T, r[a + 1]) for a in (LIN, SQR)])
     off = (off + off.swapaxes(1, 2)) * _lateral_scale(r)
     for S in off:
         np.fill_diagonal(S, 0)
@@ -86,7 +100,7 @@ def readouts(low, up, *, tape=NO_TAPE):
     off(h) = (S + S') / sqrt 2 with zero diagonal, S = LowRR(h, h) / sqrt N.
     """
     tape.update(low=low, up=up)
-    feed = np.matmul(low[FEED].swapaxes(1, 2), up[FEED]) / low.dtype.type(low.shape[1])
+    feed = np.stack([product(low[i].T, up[i]) for i in range(FEED.stop)]) / low.dtype.type(low.shape[1])
     return feed, _lateral(low), _lateral(up)
 
 

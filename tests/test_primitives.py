@@ -42,6 +42,11 @@ def drifting(mean):
     return lambda rng: [mean + 0.5 * rng.standard_normal(6)]
 
 
+def conv_bn_relu(x, w, beta, axis):
+    """A chain of one."""
+    return conv.conv_bn_relu(x, (axis,), w, beta)
+
+
 CONV_SHAPES = {  # x [B, N, C], w [K, C, S], scale: two equal rows' batch norm is nearly a step, unless they are small
     "odd": ((4, 5, 3), (3, 3, 2), 1), "one unit": ((3, 1, 2), (3, 2, 3), 1), "one channel": ((3, 4, 1), (3, 1, 1), 1),
     "two in a batch": ((2, 4, 2), (3, 2, 4), 1), "two by one": ((2, 1, 2), (3, 2, 2), 1e-3),
@@ -57,7 +62,7 @@ def conv_cases():
                 x = (x[1], 1, x[2])
             yield f"conv {along}, {name}", (conv.conv, plain.conv, normal(x, w, axis, scale=scale))
             make = normal(x, w, w[2:], axis, scale=scale)
-            yield f"conv_bn_relu {along}, {name}", (conv.conv_bn_relu, plain.conv_bn_relu, make)
+            yield f"conv_bn_relu {along}, {name}", (conv_bn_relu, plain.conv_bn_relu, make)
 
 
 def input_cases():
@@ -115,8 +120,12 @@ def readout_cases():
         r = anp.einsum("bik,nkr->nrbi", h, P)
         return anp.reshape(r, (P.shape[0], -1, h.shape[1]))
 
-    yield "project", (readouts.project, plain_project, normal((3, 4, 5), (7, 5, 2)))
-    yield "project of one", (readouts.project, plain_project, normal((2, 1, 1), (7, 1, 1)))
+    project = lambda h, P: readouts.project(h, P)[0]
+    both = lambda of: lambda h, P, Q: anp.concatenate([part.reshape(-1, h.shape[1]) for part in of(h, P, Q)])
+    yield "project", (project, plain_project, normal((3, 4, 5), (7, 5, 2)))
+    yield "project of one", (project, plain_project, normal((2, 1, 1), (7, 1, 1)))
+    yield "project, two", (both(readouts.project), both(lambda h, P, Q: (plain_project(h, P), plain_project(h, Q))),
+                           normal((3, 4, 5), (7, 5, 2), (2, 5, 3)))
     for part, name in enumerate(("feed", "below", "above")):
         take = lambda form, part=part: lambda low, up: form(low, up)[part]
         for I, J in ((4, 5), (1, 3), (2, 1)):
@@ -286,7 +295,7 @@ def test_nan_gradient_in_is_nan_out(name):
 
 
 @pytest.mark.parametrize("axis", [conv.BATCH, conv.UNIT])
-@pytest.mark.parametrize("op, plain_form", [(conv.conv, plain.conv), (conv.conv_bn_relu, plain.conv_bn_relu)])
+@pytest.mark.parametrize("op, plain_form", [(conv.conv, plain.conv), (conv_bn_relu, plain.conv_bn_relu)])
 @pytest.mark.parametrize("tile_floats, shape, taps", [(1, (10, 23, 3), 3), (1, (3, 43, 2), 5), (None, (40, 30, 64), 3)])
 def test_convolution_of_many_tiles(monkeypatch, axis, op, plain_form, tile_floats, shape, taps):
     if tile_floats is not None:
@@ -307,13 +316,13 @@ def test_batch_norm_in_float32_survives_a_large_mean(offset):
     x = (offset + rng.standard_normal((8, 20, 1))).astype(np.float32)
     args = [x, np.ones((1, 1, 1), np.float32), np.zeros(1, np.float32), conv.BATCH]
     tol = 1e-6 * offset
-    assert relative_error(conv.conv_bn_relu(*args), plain.conv_bn_relu(*as_float(args, np.float64))) < tol
+    assert relative_error(conv_bn_relu(*args), plain.conv_bn_relu(*as_float(args, np.float64))) < tol
     b = np.zeros(20, np.float32)
     assert relative_error(norm.batch_norm(x[..., 0], b), plain.batch_norm(x[..., 0].astype(np.float64), 0)) < tol
 
 
 def test_convolution_refuses_channels_that_do_not_fit():
-    for op, extra in ((conv.conv, ()), (conv.conv_bn_relu, (np.zeros(4),))):
+    for op, extra in ((conv.conv, ()), (conv_bn_relu, (np.zeros(4),))):
         with pytest.raises(ValueError, match=r"\(2, 3, 5\).*\(3, 6, 4\)"):
             op(np.zeros((2, 3, 5)), np.zeros((3, 6, 4)), *extra, conv.UNIT)
 

@@ -26,7 +26,9 @@ def test_labelled_batches_that_do_not_fit_are_refused(spoil):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_recomputing_each_step_in_the_backward_pass_changes_nothing(dtype):
+@pytest.mark.parametrize("wide", [0, 1 << 40])
+def test_recomputing_each_step_in_the_backward_pass_changes_nothing(monkeypatch, dtype, wide):
+    monkeypatch.setattr(um, "WIDE", wide)  # whether blocks of a step are computed again as well
     theta, phi, x, labelled = as_dtype(random_problem(0, [7, 6, 4], 5), dtype)
     reports = {}, {}
     kept, again = (um.meta_gradient(theta, phi, x, labelled, 1e-2, report=report, recompute=recompute)
