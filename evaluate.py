@@ -1,15 +1,14 @@
 """`python evaluate.py COMMAND`: what a learned rule is worth.
 
 `score` measures few-shot accuracy (D11) of a base model before and after the rule was applied to
-unlabelled data, beside baselines.  A further command is one entry of COMMANDS.
+unlabelled data, beside baselines; `compare` does so for several learned rules and data sets.  A further
+command is one entry of COMMANDS.
 """
-import argparse
 import json
 import os
 import sys
 from collections import namedtuple
 from pathlib import Path
-from typing import NamedTuple
 
 if __name__ == "__main__":  # at these sizes a second BLAS thread mostly waits; set it yourself for wide models
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -17,37 +16,21 @@ if __name__ == "__main__":  # at these sizes a second BLAS thread mostly waits; 
 import numpy as np
 
 import unsup_meta as um
-from ops.activations import activation_named
-from ops.baselines import BASELINES, baseline_named, method_label
+from ops.baselines import baseline_named
 from ops.command_line import OneLineParser
 from ops.errors import InputError
-from ops.few_shot import few_shot_accuracy, mean_and_sem
+from ops.few_shot import few_shot_accuracy
 from ops.files import write_atomically
-from ops.tasks import DATASETS, MORE_DATASETS, load_dataset, require_shots
-from ops.theta_file import load_settings
+from ops.score_options import (add_protocol_arguments, data_names, named_path, open_rules, open_theta,
+                               settings_of, sizes_of)
+from ops.scoring import (BATCHES, DRAWS, HIDDEN_AND_OUTPUT, PHI, REFERENCE, ScoreSettings, cell, check_score,
+                         curve_steps, limit_test, print_table, protocol, row_label, summary, ways_of)
+from ops.tasks import DATASETS, load_dataset
 from ops.workers import usable_cores
 
 DEFAULT_THETA = "runs/laptop/theta.npz"
-HIDDEN_AND_OUTPUT = (128, 128, 128, 128, 32)  # the paper's evaluation network (Fig. 4)
-CURVE_POINTS = 10
-LARGEST_INPUT = 1e12
-LARGEST_LAYER = 1_000_000
 LONGEST_NAME = 200  # bytes of a file name; the temporary one beside it is a little longer
-PHI, BATCHES, REFERENCE, DRAWS = range(4)  # what a random stream is for
-
-
-class ScoreSettings(NamedTuple):
-    """How a theta is scored; lr and norm_eps are what it was meta-trained with."""
-    lr: float = 3e-4
-    norm_eps: float = 1.0
-    inner_steps: int = 200
-    shots: int = 10
-    draws: int = 20
-    seeds: int = 3
-    seed: int = 0
-    batch_reference: int = 2000
-    baselines: tuple = ("raw", "pca")
-    activation: str = "relu"
+COMPARED_WAYS, COMPARED_TEST_IMAGES = 10, 2000  # what `compare` asks of every data set
 
 
 # --- Applying the rule --------------------------------------------------------------------------
@@ -76,39 +59,43 @@ def apply_rule(theta, phi, x_train, steps, lr, norm_eps, rng, on_step=None, acti
     return phi
 
 
-def curve_steps(inner_steps, points=CURVE_POINTS):
-    """Inner steps to measure at: 0, ..., inner_steps, denser where the rule moves fastest, the beginning."""
-    return sorted({round(inner_steps * (i / points) ** 2) for i in range(points + 1)})
+def feature_accuracy(phi, dataset, settings):
+    """Few-shot accuracies [draws] of phi's features (D11); phi and dataset of one dtype.
+
+    The reference batch and the draws depend on settings.seed alone, so phis can be compared draw by draw.
+    InputError as `few_shot_accuracy`.
+    """
+    n_reference = min(settings.batch_reference, len(dataset.x_train))
+    rows = settings.stream(REFERENCE).choice(len(dataset.x_train), n_reference, replace=False)
+    reference = dataset.x_train[rows]
+    train, test = (um.features(phi, x, reference, settings.activation) for x in (dataset.x_train, dataset.x_test))
+    return few_shot_accuracy(train, dataset.y_train, test, dataset.y_test, settings.shots, settings.draws,
+                             settings.stream(DRAWS), ways=settings.ways)
 
 
-def accuracy_curve(theta, dataset, sizes, settings, source="theta", on_point=None):
-    """Accuracies [points, seeds, draws] at the `curve_steps` of applying the rule (D11).
+def accuracy_curve(theta, dataset, sizes, settings, source="theta", on_point=None, steps=None):
+    """Accuracies [points, seeds, draws] after each of `steps` (default: `curve_steps`) updates by the rule (D11).
 
     Each seed of phi has streams of its own for its start and its batches; all seeds and steps share
     the reference batch and the draws of labelled points, and so can be compared pair by pair.
-    InputError as `apply_rule` and `few_shot_accuracy`.
+    All of dataset's test images are used.  InputError as `apply_rule` and `few_shot_accuracy`.
     """
-    stream = lambda *key: np.random.default_rng([settings.seed, *key])
     dtype = theta["merge"].dtype
-    x_train, x_test = dataset.x_train.astype(dtype), dataset.x_test.astype(dtype)
-    n_reference = min(settings.batch_reference, len(x_train))
-    reference = x_train[stream(REFERENCE).choice(len(x_train), n_reference, replace=False)]
-    steps = curve_steps(settings.inner_steps)
+    dataset = dataset._replace(x_train=dataset.x_train.astype(dtype, copy=False),
+                               x_test=dataset.x_test.astype(dtype, copy=False))
+    steps = curve_steps(settings.inner_steps) if steps is None else steps
     values = np.empty((len(steps), settings.seeds, settings.draws))
     for k in range(settings.seeds):
         def measure(t, phi):
-            if t not in steps:
-                return
-            train, test = (um.features(phi, x, reference, settings.activation) for x in (x_train, x_test))
-            values[steps.index(t), k] = few_shot_accuracy(
-                train, dataset.y_train, test, dataset.y_test, settings.shots, settings.draws, stream(DRAWS))
-            if on_point is not None:
-                on_point(f"{dataset.name}: seed {k + 1} of {settings.seeds}, step {t} of {settings.inner_steps}")
+            if t in steps:
+                values[steps.index(t), k] = feature_accuracy(phi, dataset, settings)
+                if on_point is not None:
+                    on_point(f"{dataset.name}: seed {k + 1} of {settings.seeds}, step {t} of {settings.inner_steps}")
 
-        phi = um.init_phi(stream(PHI, k), sizes, dtype)
+        phi = um.init_phi(settings.stream(PHI, k), sizes, dtype)
         measure(0, phi)
-        apply_rule(theta, phi, x_train, settings.inner_steps, settings.lr, settings.norm_eps,
-                   stream(BATCHES, k), measure, settings.activation, source)
+        apply_rule(theta, phi, dataset.x_train, max(steps), settings.lr, settings.norm_eps,
+                   settings.stream(BATCHES, k), measure, settings.activation, source)
     return values
 
 
@@ -125,57 +112,28 @@ def score(theta, dataset, sizes, settings=ScoreSettings(), source="theta", on_po
     Raises InputError as `check_score`, `apply_rule` and `few_shot_accuracy`.
     """
     check_score(theta, dataset, sizes, settings, source)
+    dataset = limit_test(dataset, settings)
     with np.errstate(all="ignore"):  # what is not finite is found and reported in words
         values = accuracy_curve(theta, dataset, sizes, settings, source, on_point)
         scored = [("random", values[0]), ("learned", values[-1])]
-        for name in settings.baselines:
-            draw_rng = np.random.default_rng([settings.seed, DRAWS])
-            scored.append(baseline_named(name)(dataset, settings.shots, settings.draws, draw_rng))
-    rows = [{"method": method} | _summary(accuracies) for method, accuracies in scored]
-    points = [_summary(accuracies) for accuracies in values]
+        scored += [_baseline(name, dataset, settings) for name in settings.baselines]
+    rows = [{"method": method} | summary(accuracies) for method, accuracies in scored]
+    points = [summary(accuracies) for accuracies in values]
     curve = {"steps": curve_steps(settings.inner_steps), "mean": [p["mean"] for p in points],
              "sem": [p["sem"] for p in points], "seeds": values.mean(axis=2).T.tolist()}
     return rows, curve
 
 
-def _summary(accuracies):
-    mean, sem, n = mean_and_sem(accuracies)
-    return {"mean": mean, "sem": sem if np.isfinite(sem) else None, "n": n}  # JSON has no NaN
-
-
-def check_score(theta, dataset, sizes, settings, source="theta"):
-    """Raise InputError unless data set, base model, theta and settings fit together; nothing is computed yet."""
-    features, n = dataset.x_train.shape[1], len(dataset.x_train)
-    if sizes[0] != features:
-        raise InputError(f"sizes start with {sizes[0]}, but data '{dataset.name}' has {features} features; "
-                         f"start --sizes with {features} or leave it out")
-    largest = max(np.abs(x).max() for x in (dataset.x_train, dataset.x_test))
-    if not largest < LARGEST_INPUT:
-        raise InputError(f"data '{dataset.name}' reaches {largest:.1g}, whose squares overflow float32; scale the data "
-                         "to about 1")
-    B = theta["top_d/unit1/w"].shape[1]
-    if n < B:
-        raise InputError(f"{source} needs batches of {B}, but data '{dataset.name}' has only {n} training examples; "
-                         "give more data or a theta of a smaller batch size")
-    for name in ("shots", "draws", "seeds"):
-        if getattr(settings, name) < 1:
-            raise InputError(f"{name} is {getattr(settings, name)}; ask for 1 or more")
-    for name in ("inner_steps", "seed"):
-        if getattr(settings, name) < 0:
-            raise InputError(f"{name} is {getattr(settings, name)}; ask for 0 or more")
-    if settings.batch_reference < 2:
-        raise InputError(f"batch_reference is {settings.batch_reference}; statistics need 2 examples or more")
-    activation_named(settings.activation)
-    for name in settings.baselines:
-        baseline_named(name)
-    require_shots(dataset, settings.shots)
+def _baseline(name, dataset, settings):
+    return baseline_named(name)(dataset, settings.shots, settings.draws, settings.stream(DRAWS), settings.ways)
 
 
 def score_report(theta, settings, datasets=tuple(DATASETS), sizes=None, source="theta", stream=None, data_dir=None):
     """Score theta on each data set (names or paths of `.npz`), print the table on `stream` (standard output).
 
     settings: {field of ScoreSettings: value}, at least theta's lr and norm_eps.  sizes: [N0, ..., NL],
-    or None for 128 x 4 + 32 behind each data set's own N0.  data_dir: where data files lie.  All is checked before anything is computed.
+    or None for 128 x 4 + 32 behind each data set's own N0.  data_dir: where data files lie.  All is
+    checked before anything is computed.
     Returns one JSON-ready dict per data set: "data", "rows", "curve" (see `score`) and all settings.
     """
     settings = ScoreSettings(**settings)
@@ -188,7 +146,7 @@ def score_report(theta, settings, datasets=tuple(DATASETS), sizes=None, source="
     for name, dataset, layer_sizes in jobs:
         rows, curve = score(theta, dataset, layer_sizes, settings, source, _progress)
         results.append({"data": name, "rows": rows, "curve": curve, "theta": source, "sizes": layer_sizes,
-                        "n_train": len(dataset.x_train), "n_test": len(dataset.x_test),
+                        "n_train": len(dataset.x_train), "n_test": len(limit_test(dataset, settings).x_test),
                         "classes": list(dataset.classes)} | settings._asdict())
     _progress("")
     print_table(results, stream or sys.stdout)
@@ -201,68 +159,88 @@ def _progress(text):
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def print_table(results, stream):
-    """Print results of `score_report` that share their settings: a row per method, a column per data set."""
-    first = results[0]
-    network = "-".join(map(str, first["sizes"][1:]))
-    print(f"few-shot accuracy, mean +- standard error: {first['shots']} labelled examples per class, "
-          f"{first['draws']} draws, {first['seeds']} seeds of phi, {first['inner_steps']} inner steps, "
-          f"base model inputs-{network}", file=stream)
-    methods = list(dict.fromkeys(row["method"] for result in results for row in result["rows"]))
-    titles = [os.path.basename(result["data"]) for result in results]
-    widths = [max(len(title), len("0.000 +- 0.000")) for title in titles]
-    line = lambda label, cells: f"{label:<26}" + "".join(f"  {c:<{w}}" for c, w in zip(cells, widths))
-    print(line("", titles).rstrip(), file=stream)
-    for method in methods:
-        found = [next((r for r in result["rows"] if r["method"] == method), None) for result in results]
-        print(line(method_label(method), [_cell(row) for row in found]).rstrip(), file=stream)
+# --- Comparing several rules --------------------------------------------------------------------
 
 
-def _cell(row):
-    if row is None:
-        return "-"
-    return f"{row['mean']:.3f}" + ("" if row["sem"] is None else f" +- {row['sem']:.3f}")
+def compare_report(rules, settings, datasets=tuple(DATASETS), stream=None, data_dir=None, on_result=None):
+    """Score `LearnedRule`s on each data set beside what they start from; prints on `stream` row by row.
+
+    settings: a ScoreSettings, whose lr and norm_eps are replaced by each rule's; the base model is 128 x 4
+    + 32 behind each data set's own N0.  One data set is in memory at a time.  on_result(results) is called
+    after each, with one JSON-ready dict per data set done: "data", "classes" (their number), "ways",
+    "chance", "sizes", "n_train", "n_test" and "rows" [{"method", "mean", "sem", "n"}]: "random", the
+    baselines, then "learned" with "theta", the rule's name.  A rule that fails on a data set, its base
+    model growing beyond bounds, has mean None and "error", the reason, in its row; the rest goes on.
+    Raises InputError, before anything is computed, as `load_dataset` and `check_score`.  Returns the results.
+    """
+    stream = stream or sys.stdout
+    for name in datasets:
+        _check_comparison(rules, settings, load_dataset(name, data_dir))
+    print(protocol(settings._asdict(), (None, *HIDDEN_AND_OUTPUT)), file=stream, flush=True)
+    results = []
+    for name in datasets:
+        results.append({"data": name} | _compared(rules, settings, load_dataset(name, data_dir), stream))
+        if on_result is not None:
+            on_result(results)
+    return results
+
+
+def _check_comparison(rules, settings, dataset):
+    for rule in rules:
+        check_score(rule.theta, dataset, [dataset.x_train.shape[1], *HIDDEN_AND_OUTPUT], settings, rule.source)
+
+
+def _compared(rules, settings, dataset, stream):
+    """The result of one data set, see `compare_report`; each row is printed when it is there."""
+    C, ways, n_train, inputs = len(dataset.classes), ways_of(dataset, settings), *dataset.x_train.shape
+    dataset = limit_test(dataset, settings)
+    result = {"classes": C, "ways": ways, "chance": 1 / ways, "sizes": [inputs, *HIDDEN_AND_OUTPUT],
+              "n_train": n_train, "n_test": len(dataset.x_test), "rows": []}
+    print(f"{dataset.name}: {ways} of {C} classes, chance {1 / ways:.3f}, {inputs} inputs, {n_train} training and "
+          f"{result['n_test']} test examples", file=stream, flush=True)
+    with np.errstate(all="ignore"):  # what is not finite is found and reported in words
+        for row in _compared_rows(rules, settings, dataset, result["sizes"]):
+            result["rows"].append(row)
+            _progress("")
+            print(f"  {row_label(row):<30}  {cell(row)}", file=stream, flush=True)
+    return result
+
+
+def _compared_rows(rules, settings, dataset, sizes):
+    """The rows of one data set, one by one."""
+    start = accuracy_curve(rules[0].theta, dataset, sizes, settings, steps=[0])
+    yield {"method": "random"} | summary(start[0])
+    for name in settings.baselines:
+        method, accuracies = _baseline(name, dataset, settings)
+        yield {"method": method} | summary(accuracies)
+    for rule in rules:
+        own, row = settings._replace(lr=rule.lr, norm_eps=rule.norm_eps), {"method": "learned", "theta": rule.name}
+        try:
+            values = accuracy_curve(rule.theta, dataset, sizes, own, rule.source, _progress, [own.inner_steps])
+            yield row | summary(values[0])
+        except InputError as error:
+            yield row | {"mean": None, "sem": None, "n": 0, "error": str(error)}
 
 
 # --- The command line ---------------------------------------------------------------------------
 
 
 def _add_score_arguments(add):
-    default = ScoreSettings()
     add("--theta", default=DEFAULT_THETA, metavar="PATH", help="learned rule (default: %(default)s)")
-    add("--data", action="append", metavar="NAME|PATH.npz",
-        help=f"data sets, comma separated or repeated: {', '.join(DATASETS)} (embedded, the default), "
-             f"{', '.join(MORE_DATASETS)}, or an .npz with x [n, features] or images and y [n] integer labels")
-    add("--data-dir", metavar="PATH", help="where data files lie (default: $UNSUP_META_DATA or ~/.cache/unsup_meta)")
-    add("--sizes", type=_sizes, metavar="N0,...,NL", help="base model (default: the data's N0,128,128,128,128,32)")
-    add("--shots", type=int, default=default.shots, help="labelled examples per class (default: %(default)s)")
-    add("--draws", type=int, default=default.draws, help="draws of labelled examples (default: %(default)s)")
-    add("--seeds", type=int, default=default.seeds, help="base models (default: %(default)s)")
-    add("--seed", type=int, default=default.seed, help="seed of all random numbers (default: %(default)s)")
-    add("--inner-steps", type=int, default=default.inner_steps, help="updates by the rule (default: %(default)s)")
-    add("--lr", type=_positive, help="inner learning rate (default: what theta was trained with)")
-    add("--norm-eps", type=_positive, help="e of App.60 (default: what theta was trained with)")
-    add("--batch-reference", type=int, default=default.batch_reference,
-        help="training examples whose batch-norm statistics are kept (default: %(default)s)")
-    add("--activation", default=default.activation, help="of the base model (default: %(default)s)")
-    add("--baselines", default=",".join(default.baselines),
-        help=f"comma separated: {', '.join(BASELINES)}, or none (default: %(default)s)")
+    add("--sizes", type=sizes_of, metavar="N0,...,NL",
+        help="base model (default: the data's N0,128,128,128,128,32)")
+    add_protocol_arguments(add)
     add("--json", metavar="OUT", help="write the numbers here; several data sets become {\"results\": [...]}")
     add("--picture", metavar="PATH.png", help="draw accuracy against inner steps, its numbers beside it as .json")
 
 
 def run_score(options):
     """The command `score`.  Raises InputError before anything is computed wherever that can be known."""
-    names = _data_names(options.data)
+    names = data_names(options.data)
     _check_outputs(options, [options.theta, *names])
-    if not os.path.isfile(options.theta):
-        raise InputError(f"--theta {options.theta}: no such file; meta-train a rule with `python train.py`, "
-                         "or give --theta PATH")
-    theta = um.load_theta(options.theta)
-    settings = {name: getattr(options, name) for name in ScoreSettings._fields if name != "baselines"}
-    trained_with = load_settings(options.theta, {"lr": ScoreSettings().lr, "norm_eps": ScoreSettings().norm_eps})
+    theta, trained_with = open_theta(options.theta)
+    settings = settings_of(options)
     settings |= {name: value for name, value in trained_with.items() if settings[name] is None}
-    settings["baselines"] = () if options.baselines == "none" else tuple(options.baselines.split(","))
     results = score_report(theta, settings, names, options.sizes, options.theta, data_dir=options.data_dir)
     if options.json:
         document = results[0] if len(results) == 1 else {"results": results}
@@ -272,27 +250,35 @@ def run_score(options):
         learning_curve.write(learning_curve.numbers_of(results), options.picture)
 
 
-def _data_names(given):
-    """--data, repeated or comma separated -> names, each once; a file may have a comma in its name."""
-    names = [n for entry in given or DATASETS for n in ([entry] if os.path.exists(entry) else entry.split(","))]
-    return list(dict.fromkeys(names))
+def _add_compare_arguments(add):
+    add("--theta", action="append", type=named_path, required=True, metavar="NAME=PATH",
+        help="a learned rule and the name that it gets; repeated")
+    add_protocol_arguments(add, COMPARED_WAYS, COMPARED_TEST_IMAGES)
+    add("--json", metavar="OUT", help="write the numbers here, after each data set")
+    add("--picture", metavar="PATH.png", help="draw the comparison, its numbers beside it as .json")
 
 
-def _sizes(text):
-    sizes = [int(n) if n.strip().isdecimal() else 0 for n in text.split(",")]
-    if len(sizes) < 2 or min(sizes) < 1 or max(sizes) > LARGEST_LAYER:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of two or more layer sizes like 196,128,32")
-    return sizes
+def run_compare(options):
+    """The command `compare`.  InputError for bad input before the work, for rules that failed after it."""
+    names = data_names(options.data)
+    _check_outputs(options, [*(path for _, path in options.theta), *names])
+    rules = open_rules(options)
+    settings = ScoreSettings(**settings_of(options))
+    document = {name: value for name, value in settings._asdict().items() if name not in ("lr", "norm_eps")}
+    document["thetas"] = {r.name: {"path": r.source, "lr": r.lr, "norm_eps": r.norm_eps} for r in rules}
 
+    def keep(results):  # what is done is kept if a later data set is interrupted
+        document["results"] = results
+        if options.json:
+            write_atomically(options.json, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
 
-def _positive(text):
-    try:
-        value = float(text)
-    except ValueError:
-        value = np.nan
-    if not 0 < value < np.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return value
+    results = compare_report(rules, settings, names, data_dir=options.data_dir, on_result=keep)
+    if options.picture:
+        from figures import comparison  # Matplotlib is slow to load and seldom wanted
+        comparison.write(comparison.numbers_of(document), options.picture)
+    failed = [(result["data"], row["error"]) for result in results for row in result["rows"] if "error" in row]
+    if failed:
+        raise InputError(f"{len(failed)} score(s) failed, the first on data '{failed[0][0]}': {failed[0][1]}")
 
 
 def _check_outputs(options, inputs):
@@ -355,6 +341,8 @@ Command = namedtuple("Command", "help add_arguments run")
 COMMANDS = {
     "score": Command("few-shot accuracy before and after applying the rule, with baselines", _add_score_arguments,
                      run_score),
+    "compare": Command("few-shot accuracy of several learned rules on several data sets, with baselines",
+                       _add_compare_arguments, run_compare),
     "bench": Command("speed of an update and of a meta-gradient against sgemm on the same shapes",
                      _add_bench_arguments, run_bench),
     "curves": Command("meta-training curves of one or several runs (Fig. 3)", _add_curves_arguments, run_curves),

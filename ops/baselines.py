@@ -1,8 +1,8 @@
 """What a learned rule is compared with: the same few-shot readout on features no rule has made.
 
-A baseline is a function (dataset, shots, draws, rng) -> (method, accuracies [seeds, draws]), with
-one row where nothing about it is random but the draw of labelled points; `BASELINES` names them for
-the command line.
+A baseline is a function (dataset, shots, draws, rng, ways=None) -> (method, accuracies [seeds,
+draws]), with one row where nothing about it is random but the draw of labelled points; `BASELINES`
+names them for the command line.
 """
 import numpy as np
 
@@ -12,19 +12,19 @@ from ops.few_shot import few_shot_accuracy
 COMPONENTS = 32  # as many as the base model has outputs
 
 
-def raw_inputs(dataset, shots, draws, rng):
+def raw_inputs(dataset, shots, draws, rng, ways=None):
     """Readout of the inputs themselves: ("raw", accuracies [1, draws]).  InputError as `few_shot_accuracy`."""
-    return "raw", _scored(dataset, dataset.x_train, dataset.x_test, shots, draws, rng)
+    return "raw", _scored(dataset, dataset.x_train, dataset.x_test, shots, draws, rng, ways)
 
 
-def principal_components(dataset, shots, draws, rng):
+def principal_components(dataset, shots, draws, rng, ways=None):
     """Readout of the 32 leading principal components: ("pca32", accuracies [1, draws]).
 
     With fewer features or training points than 32, as many as there are, and named so.
     InputError as `few_shot_accuracy`.
     """
     train, test = project_on_components(dataset.x_train, dataset.x_test, COMPONENTS)
-    return f"pca{train.shape[1]}", _scored(dataset, train, test, shots, draws, rng)
+    return f"pca{train.shape[1]}", _scored(dataset, train, test, shots, draws, rng, ways)
 
 
 def project_on_components(x_train, x_test, count):
@@ -56,5 +56,5 @@ def method_label(method):
     return {"random": "random start", "learned": "learned rule", "raw": "raw inputs"}.get(method, method)
 
 
-def _scored(dataset, train, test, shots, draws, rng):
-    return few_shot_accuracy(train, dataset.y_train, test, dataset.y_test, shots, draws, rng)[None]
+def _scored(dataset, train, test, shots, draws, rng, ways):
+    return few_shot_accuracy(train, dataset.y_train, test, dataset.y_test, shots, draws, rng, ways=ways)[None]

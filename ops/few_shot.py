@@ -6,26 +6,57 @@ from ops.ridge import normalise_targets, solve_ridge, with_ones
 from ops.tasks import few_shot_draw
 
 
-def few_shot_accuracy(features_train, y_train, features_test, y_test, shots, draws, rng, ridge=0.1):
+def few_shot_accuracy(features_train, y_train, features_test, y_test, shots, draws, rng, ridge=0.1, ways=None):
     """Share of the test split classified right by a readout of `shots` points per class (App.20-24, D11).
 
     features_train [n, F], features_test [m, F] float; y_train [n], y_test [m] int 0..C-1.
     Each of the `draws` readouts is fitted on its own `shots` labelled points per class of the
     training split, drawn from `rng`: the same rng state draws the same points whatever the features.
+    With fewer `ways` than classes each draw first draws that many different classes; its readout
+    tells them apart and is scored on their test points.  None, or as many or more: all classes.
     Returns accuracies [draws] float64.
-    Raises InputError if a class has fewer than `shots` training points, draws is below 1, or the
-    features are not finite or too large to solve for.
+    Raises InputError if a class drawn has fewer than `shots` training points, ways is below 2, draws
+    is below 1, a draw has no test point, or the features are not finite or too large to solve for.
     """
     if draws < 1:
         raise InputError(f"draws is {draws}; ask for 1 or more")
+    check_ways(ways)
     if not (np.isfinite(features_train).all() and np.isfinite(features_test).all()):
         raise InputError("features hold NaN or infinity; scale the data to about 1, or use another theta")
-    rows = np.stack([few_shot_draw(rng, y_train, shots) for _ in range(draws)])  # [draws, K]
+    drawn = [_problem(rng, y_train, shots, ways) for _ in range(draws)]
+    rows = np.stack([rows for rows, _ in drawn])  # [draws, K]
+    one_hot = np.stack([np.eye(target.max() + 1)[target[y_train[r]]] for r, target in drawn])
+    y = normalise_targets(one_hot)  # [draws, K, ways]                                           (App.20-21)
+    C = _readouts(with_ones(features_train[rows]), y, ridge)  # [draws, F + 1, ways]              (App.22-23)
+    A_test = with_ones(features_test)
+    return np.array([_share_right(A_test, target[y_test], c) for (_, target), c in zip(drawn, C)])
+
+
+def check_ways(ways):
+    """InputError unless ways is None (all classes) or 2 or more."""
+    if ways is not None and ways < 2:
+        raise InputError(f"ways is {ways}; ask for 2 or more classes, or leave it out")
+
+
+def _problem(rng, y_train, shots, ways):
+    """One draw: rows [K] of the labelled points, and each class's number in the readout [classes], -1 if left out."""
     classes = int(y_train.max()) + 1
-    y = normalise_targets(np.eye(classes)[y_train[rows]])  # [draws, K, C]                       (App.20-21)
-    C = _readouts(with_ones(features_train[rows]), y, ridge)  # [draws, F + 1, C]                 (App.22-23)
-    p = np.matmul(with_ones(features_test), C)  # [draws, m, C]                                  (App.24)
-    return (p.argmax(axis=-1) == y_test).mean(axis=-1)
+    if ways is None or ways >= classes:
+        return few_shot_draw(rng, y_train, shots), np.arange(classes)
+    target = np.full(classes, -1)
+    target[rng.choice(classes, ways, replace=False)] = np.arange(ways)
+    among = np.flatnonzero(target[y_train] >= 0)
+    return among[few_shot_draw(rng, target[y_train[among]], shots)], target
+
+
+def _share_right(A_test, target, C):
+    """Share of the test points that the readout C [F + 1, ways] gets right; target [m], -1: not of its classes."""
+    asked = target >= 0
+    if not asked.all():
+        A_test, target = A_test[asked], target[asked]
+    if not len(target):
+        raise InputError("a draw's classes have no test example; give more test examples")
+    return ((A_test @ C).argmax(axis=-1) == target).mean()  # p = A' C                             (App.24)
 
 
 def _readouts(A, y, ridge):
