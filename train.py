@@ -39,12 +39,13 @@ from ops.initial import theta_shapes  # noqa: E402
 from ops.live_task import LiveTask  # noqa: E402
 from ops.meta_optimizer import MetaOptimizer, sum_rows  # noqa: E402
 from ops.progress import MetricsLog, Progress, status_line  # noqa: E402
+from ops.shared_pools import attach_pools, share_pools  # noqa: E402
 from ops.shared_memory import SharedArrays, remove_abandoned  # noqa: E402
-from ops.tasks import letters, load_glyphs, sample_letters_task  # noqa: E402
+from ops import tasks  # noqa: E402
 from ops.workers import WorkerPool, usable_cores  # noqa: E402
 
 TASK, SEGMENT, VALIDATE, THETA = range(4)  # the random streams' families
-VALIDATION_TASKS = 2  # of held-out letters, the same ones each time
+HELD_OUT = ("letters", "letters")  # what theta is chosen on: two tasks, the same ones each time
 
 
 def stream(config, *key):
@@ -55,15 +56,14 @@ def stream(config, *key):
 # --- What a worker does ---------------------------------------------------------------------------
 
 
-def sample_task(config, slot, generation, born, split="train"):
+def sample_task(config, pools, slot, generation, born):
     """Lines 5-7 of Alg. 1: (task, layer sizes, inner steps, phi_0) of a slot's `generation`-th task.
 
     `born` is the meta-step at which it starts; the horizon grows with it (H.2).  The first tasks of
     all start somewhere inside their horizon, so that slots do not run in step.
     """
-    rng = stream(config, TASK if split == "train" else VALIDATE, slot, generation)
-    characters = letters(split, config.case if split == "train" else "both")
-    task = sample_letters_task(rng, load_glyphs(), config.ways, config.max_shift, characters)
+    rng = stream(config, TASK, slot, generation)
+    task = tasks.sample_task(rng, config, pools)
     units = round(np.exp(rng.uniform(np.log(config.min_units), np.log(config.max_units))))
     hidden = int(rng.integers(config.min_layers, config.max_layers + 1))
     sizes = [task.features] + [units] * hidden + [config.embedding]
@@ -74,11 +74,21 @@ def sample_task(config, slot, generation, born, split="train"):
     return task, sizes, horizon, um.init_phi(rng, sizes)
 
 
+def validation_task(config, what, index):
+    """The task that "letters" (held-out ones) or an embedded data set gives for validation, always the same."""
+    rng = stream(config, VALIDATE, index, 0)
+    if what == "letters":
+        return tasks.sample_task(rng, config, {}, split="heldout")
+    pool = tasks.embedded_pool(what)
+    return tasks.make_task(rng, what, what, pool, range(len(pool.counts)))
+
+
 class Worker:
     """Runs segments and validations; all large arrays are in shared memory."""
 
-    def __init__(self, config, spec, block):
+    def __init__(self, config, spec, block, pools):
         self.config = settings.Config(**config)
+        self.pool_memory, self.pools = attach_pools(pools)
         self.shared = SharedArrays({n: (tuple(s), d) for n, (s, d) in spec.items()}, block)
         self.shapes = theta_shapes(**rule_sizes(self.config))
         self.tasks = {}
@@ -105,7 +115,7 @@ class Worker:
     def live_task(self, slot, generation, born):
         """`sample_task`, remembered while the task lives."""
         if self.tasks.get(slot, (None,))[0] != generation:
-            self.tasks[slot] = generation, sample_task(self.config, slot, generation, born)
+            self.tasks[slot] = generation, sample_task(self.config, self.pools, slot, generation, born)
         return self.tasks[slot][1]
 
     def segment(self, job, row, slot, generation, born, t, parity, step, floats, version):
@@ -130,10 +140,9 @@ class Worker:
                 "phi_norm": float(np.sqrt(np.mean(np.square(end)))),
                 "data_s": sampled - started, "unroll_s": time.perf_counter() - sampled}
 
-    def validate(self, job, index):
-        """J and accuracy of theta on held-out letters after `validate_inner_steps` updates of a fresh phi."""
-        config = self.config
-        task, _, _, _ = sample_task(config, index, 0, 0, split="heldout")
+    def validate(self, job, what, index):
+        """J and accuracy of theta on a `validation_task` after `validate_inner_steps` updates of a fresh phi."""
+        config, task = self.config, validation_task(self.config, what, index)
         rng = stream(config, VALIDATE, index, 1)
         phi, (theta, _) = um.init_phi(rng, [task.features, 128, 128, 128, 128, config.embedding]), self.theta()
         for _ in range(config.validate_inner_steps):
@@ -143,9 +152,9 @@ class Worker:
         return {"J": float(J), "accuracy": report["accuracy"]}
 
 
-def make_worker(config, spec, block):
+def make_worker(**arguments):
     """What `WorkerPool` builds in each process."""
-    return Worker(config, spec, block)
+    return Worker(**arguments)
 
 
 def rule_sizes(config):
@@ -159,7 +168,7 @@ def rule_sizes(config):
 class MetaTrainer:
     """The state of a run: theta with its optimiser, the live tasks, the meta-step r; and its workers."""
 
-    def __init__(self, config, run, resume, progress):
+    def __init__(self, config, run, resume, progress, pools):
         self.config, self.run, self.progress = config, Path(run), progress
         theta = um.init_theta(stream(config, THETA), **rule_sizes(config))
         self.optimizer = MetaOptimizer(theta, *settings.rates(config), config.clip)
@@ -171,21 +180,22 @@ class MetaTrainer:
             self.step, self.failures, self.elapsed, self.best = (state[k] for k in ("step", "failures", "elapsed", "best"))
         self.count = min(config.workers or usable_cores(), config.live_tasks)  # one worker a slot at most
         self.log = MetricsLog(self.run / "metrics.jsonl", self.step if resume else None)
-        self.shared = SharedArrays(self._spec())
+        self.pool_memory, handle = share_pools(pools)
+        self.shared = SharedArrays(self._spec(tasks.largest_inputs(config, pools)))
         for slot, phi in phis.items():
             self.shared["phi"][slot, self.tasks[slot].parity, :len(phi)] = phi
         self.shared["theta"][(self.step - 1) % 2] = self.optimizer.previous
         self.publish()
         self.pool = WorkerPool(self.count, "train", "make_worker", {
-            "config": dataclasses.asdict(config), "spec": self.shared.spec, "block": self.shared.block})
+            "config": dataclasses.asdict(config), "spec": self.shared.spec, "block": self.shared.block, "pools": handle})
         self.gathering = Gathering(config, self.count)
         self.dispatcher, self.queued = Dispatcher(self.pool, self.say), set()
         self.recent = deque(maxlen=100)
         self.started = self.saved = time.monotonic()
 
-    def _spec(self):
+    def _spec(self, inputs):
         config, shapes = self.config, theta_shapes(**rule_sizes(self.config))
-        widest = [config.inputs()] + [config.max_units] * config.max_layers + [config.embedding]
+        widest = [inputs] + [config.max_units] * config.max_layers + [config.embedding]
         floats, size = (sum(math.prod(s) for s in group) for group in (phi_shapes(widest), shapes.values()))
         rows = 2 * (config.meta_batch if config.mode == "sync" else self.count)  # one is written while one is read
         return {"version": ((1,), "int64"), "theta": ((2, size), "float32"), "grads": ((rows, size), "float32"),
@@ -277,11 +287,16 @@ class MetaTrainer:
         """Score theta on held-out letters, apart from every training stream; keep the best theta."""
         while self.config.mode == "async" and len(self.pool.idle()) < self.count:
             self.gather()  # let the segments under way come in first
-        jobs = [{"job": f"validation {i}", "index": i} for i in range(VALIDATION_TASKS)]
+        every = self.config.validate_data_steps
+        more = tuple(tasks.DATASETS) if every and self.step % every == 0 else ()  # to be seen, never to choose by
+        jobs = [{"job": f"validation {i}", "index": i, "what": what} for i, what in enumerate(HELD_OUT + more)]
         self.dispatcher.add(jobs)
         replies = self.dispatcher.take([job["job"] for job in jobs])
-        J, accuracy = (float(np.mean([r[k] for r in replies])) for k in ("J", "accuracy"))
-        self.log.write({"step": self.step - 1, "heldout_J": J, "heldout_accuracy": accuracy})
+        J, accuracy = (float(np.mean([r[k] for r in replies[:len(HELD_OUT)]])) for k in ("J", "accuracy"))
+        record = {"step": self.step - 1, "heldout_J": J, "heldout_accuracy": accuracy}
+        for what, reply in zip(more, replies[len(HELD_OUT):]):
+            record |= {f"{what}_{name}": reply[name] for name in ("J", "accuracy")}
+        self.log.write(record)
         if self.best is None or J < self.best["J"]:
             self.best = {"J": J, "accuracy": accuracy, "step": self.step}
             self.save_theta("theta_best.npz")
@@ -329,6 +344,7 @@ class MetaTrainer:
         self.pool.close()
         self.log.close()
         self.shared.close()
+        self.pool_memory.close()
 
 
 def parse(argv):
@@ -351,11 +367,13 @@ def parse(argv):
 def run(config, folder, resume, progress):
     """Meta-train and return True unless a signal ended the run."""
     remove_abandoned()
-    for split in ("train", "heldout"):  # what the tasks cannot give ends the run before anything is written
-        sample_task(config, 0, 0, 0, split)[0].labelled_pair(stream(config, VALIDATE), config.shots, 1)
+    mixture = tasks.parse_mixture(config.tasks)
+    pools = tasks.open_pools(mixture, config)  # what tasks cannot give ends the run before anything is written
+    for task in (sample_task(config, pools, 0, 0, 0)[0], validation_task(config, "letters", 0)):
+        task.labelled_pair(stream(config, VALIDATE), config.shots, 1)
     if not resume:
         write_atomically(folder / "config.json", settings.to_json(config).encode())
-    trainer = MetaTrainer(config, folder, resume, progress)
+    trainer = MetaTrainer(config, folder, resume, progress, pools)
 
     def stop(number, frame):
         if trainer.dispatcher.stopping:
@@ -364,6 +382,7 @@ def run(config, folder, resume, progress):
 
     handlers = [(s, signal.signal(s, stop)) for s in (signal.SIGINT, signal.SIGTERM)]
     try:
+        progress.say(tasks.describe(mixture, pools, config.case))
         progress.say(f"meta-training in {folder} with {trainer.count} workers from meta-step {trainer.step}")
         trainer.train()
         progress.say(f"{trainer.step} meta-steps done; theta is in {folder}/theta.npz")

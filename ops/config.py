@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from ops.errors import InputError
+from ops.tasks.mixture import parse_mixture
 
 
 def setting(default, text, **extra):
@@ -48,11 +49,11 @@ class Config:
     data_dir: str = setting("", "folder of data sets; else UNSUP_META_DATA, else ~/.cache/unsup_meta")
     font_dir: str = setting("", "folder of fonts to render glyphs with, besides Matplotlib's own")
     system_fonts: str = setting("no", "yes: render glyphs with the system's fonts too", choices=("no", "yes"))
-    digits: str = setting("no", "yes: glyphs hold digits too, which MNIST is no fair test of then", choices=("no", "yes"))
+    digits: str = setting("no", "yes: glyphs hold digits too (MNIST is not unseen then)", choices=("no", "yes"))
     glyph_ways: str = setting("10,13,14,17,20,30", "classes of a task of random glyphs, one of these")
     augmented: float = setting(0.5, "share of the tasks of random glyphs that are rotated and shifted", low=0, high=1)
     rotation: float = setting(360.0, "... by an angle from 0 to this, degrees", low=0, high=360)
-    glyph_shift: int = setting(5, "... and by this many pixels each way at most", low=0)
+    glyph_shift: int = setting(5, "... and by this many pixels each way at most", low=0, high=13)
     imagenet_ways: str = setting("10,15,20,25", "classes of a task of ImageNet, one of these")
     image_shift: int = setting(1, "largest random shift of images other than glyphs, pixels each way", low=0)
     p_task_dropout: float = setting(0.0, "probability of a task whose inputs are dropped, the same in all images",
@@ -64,7 +65,7 @@ class Config:
                                               "one of a fixed set of permutations", low=0, high=1)
     class_permutations: int = setting(4, "size of that set", low=1)
     p_x_shift: float = setting(0.0, "probability of a task whose images are moved along x at random", low=0, high=1)
-    x_shift: int = setting(3, "... by this many pixels each way at most", low=0)
+    x_shift: int = setting(3, "... by this many pixels each way at most", low=0, high=13)
     # truncated segments (App. B, H.2)
     unroll_start: str = setting("3,3", "U is uniform between these two at first")
     unroll_end: str = setting("3,3", "... and between these two after unroll_growth meta-steps")
@@ -92,6 +93,8 @@ class Config:
     checkpoint_steps: int = setting(0, "meta-steps between checkpoints, besides; 0 for the clock alone", low=0)
     keep_checkpoints: int = setting(2, "how many checkpoints are kept", low=1)
     validate_steps: int = setting(100, "meta-steps between scores on held-out letters; 0 for never", low=0)
+    validate_data_steps: int = setting(500, "meta-steps between scores on embedded MNIST and Fashion-MNIST, for the log "
+                                            "alone; at these steps --validate-steps must fall due too", low=0)
     validate_inner_steps: int = setting(200, "inner steps before a score on held-out letters", low=1)
     max_failures: int = setting(50, "non-finite gradients in a row that end the run", low=1)
 
@@ -104,7 +107,7 @@ class Config:
         flag = f"--{field.replace('_', '-')}"
         ways = numbers(getattr(self, field), int, flag)
         if min(ways, default=0) < 2:
-            raise InputError(f"{flag} is {getattr(self, field)!r}; give numbers of classes, 2 or more, separated by commas")
+            raise InputError(f"{flag} is {getattr(self, field)!r}; give numbers of classes, 2 or more each")
         return ways
 
 
@@ -155,6 +158,7 @@ def make_config(preset, overrides):
                              f"--{high.replace('_', '-')} {getattr(config, high)}")
     unroll_range(config, 0)
     rates(config)
+    parse_mixture(config.tasks)
     for field in ("glyph_ways", "imagenet_ways"):
         config.ways_list(field)
     return config

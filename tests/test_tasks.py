@@ -1,4 +1,4 @@
-"""Tasks and data sets: what is drawn, what is refused, and with which words."""
+"""Letters and data sets: what is read and drawn, what is refused, and with which words."""
 import gzip
 import os
 import struct
@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from ops.errors import InputError
-from ops.tasks import (HELD_OUT_LETTERS, Dataset, Task, few_shot_draw, letters, load_dataset,
+from ops.tasks import (HELD_OUT_LETTERS, Dataset, few_shot_draw, letters, load_dataset,
                        load_glyphs, read_idx, read_idx_split, read_npz, require_shots,
                        sample_letters_task)
 from ops.tasks import glyphs as glyphs_module
@@ -31,134 +31,6 @@ def refused(words, call, *args, **kwargs):
     assert "\n" not in text
     for word in [words] if isinstance(words, str) else words:
         assert word in text, text
-
-
-def numbered_task(counts=(7, 5, 9), side=4, max_shift=0, permutation=None, **kwargs):
-    """Every image is constant, and its value is its number: a drawn image says who it is."""
-    n = sum(counts)
-    images = np.repeat(np.arange(1, n + 1, dtype=np.float32)[:, None], side * side, axis=1)
-    permutation = np.arange(side * side) if permutation is None else permutation
-    return Task("numbered", "numbers", images, counts, permutation, side, max_shift, **kwargs)
-
-
-# ---- Task
-
-def test_segment_has_the_shapes_and_types_of_a_segment():
-    task = sample_letters_task(rng(), load_glyphs())
-    x, batches = task.segment(rng(1), unrolls=3, batch_size=6, pairs=2, shots=4)
-    assert x.shape == (3, 6, 196)
-    assert [a.shape for a in batches] == [(3, 2, 40, 196), (3, 2, 40, 10)] * 2
-    for a in (x,) + batches:
-        assert a.dtype == np.float32 and a.flags.c_contiguous
-        assert a.min() >= 0 and a.max() <= 1
-
-
-def test_labels_are_one_hot_exactly_shots_a_class_and_true():
-    task = numbered_task()
-    x, y = task.labelled(rng(), shots=5, draws=50)
-    assert x.shape == (50, 15, 16) and y.shape == (50, 15, 3)
-    assert set(np.unique(y)) == {0, 1} and (y.sum(2) == 1).all() and (y.sum(1) == 5).all()
-    owner = np.repeat([0, 1, 2], [7, 5, 9])[x[:, :, 0].astype(int) - 1]
-    assert (owner == y.argmax(2)).all()
-
-
-def test_a_pair_shares_no_image_and_no_batch_repeats_one():
-    xa, ya, xb, yb = numbered_task(counts=(7, 6, 40)).labelled_pair(rng(), shots=3, draws=200)
-    assert np.array_equal(ya, yb)
-    both = np.concatenate([xa, xb], axis=1)[:, :, 0]
-    assert all(len(set(row)) == 18 for row in both)
-
-
-def test_draws_are_uniform_over_a_class_in_both_halves():
-    xa, _, xb, _ = numbered_task(counts=(30, 25)).labelled_pair(rng(), shots=10, draws=6000)
-    for x in (xa, xb):
-        frequency = np.bincount(x[:, :, 0].astype(int).ravel(), minlength=56)[1:] / 6000
-        expected = np.repeat([10 / 30, 10 / 25], [30, 25])
-        assert np.abs(frequency - expected).max() < 0.03  # 4.7 standard errors of a share of 0.4
-
-
-def test_unlabelled_is_uniform_over_images():
-    x = numbered_task().unlabelled(rng(), 21000)
-    assert np.abs(np.bincount(x[:, 0].astype(int))[1:] / 1000 - 1).max() < 0.15
-
-
-def test_everything_depends_on_the_generator_alone():
-    def one(seed):
-        g = rng(seed)
-        task = sample_letters_task(g, load_glyphs())
-        x, batches = task.segment(g, 2, 5, 2, 3)
-        return task.name, [x, *batches]
-    name, arrays = one(7)
-    again, others = one(7), one(8)
-    assert name == again[0] and all(map(np.array_equal, arrays, again[1]))
-    assert name != others[0] and not np.array_equal(arrays[0], others[1][0])
-
-
-def shifted(image, dy, dx):
-    """np.roll with zeros in place of what came round."""
-    out = np.roll(image, (dy, dx), axis=(0, 1))
-    out[:max(dy, 0)] = 0
-    out[len(out) + min(dy, 0):] = 0
-    out[:, :max(dx, 0)] = 0
-    out[:, out.shape[1] + min(dx, 0):] = 0
-    return out
-
-
-@pytest.mark.parametrize("max_shift", [0, 1, 2])
-def test_shifts_are_rolls_with_zero_fill_each_equally_often(max_shift):
-    image = rng().random((5, 5)).astype(np.float32)
-    images = np.stack([image, image]).reshape(2, 25)
-    task = Task("one", "one image", images, (1, 1), np.arange(25), 5, max_shift)
-    drawn = task.unlabelled(rng(1), 2000).reshape(-1, 5, 5)
-    span = range(-max_shift, max_shift + 1)
-    equal = [(drawn == shifted(image, dy, dx)).all((1, 2)) for dy in span for dx in span]
-    assert (np.sum(equal, axis=0) == 1).all()
-    shares = np.mean(equal, axis=1) * len(equal)
-    assert np.abs(shares - 1).max() < 0.5
-
-
-@pytest.mark.parametrize("max_shift", [0, 2])
-def test_the_permutation_relabels_pixels_after_the_shift_and_alike_for_all(max_shift):
-    g = load_glyphs()
-    permutation = rng(3).permutation(196)
-    images, counts = g.images[:46], (23, 23)
-    plain = Task("a", "", images, counts, np.arange(196), 14, max_shift)
-    mixed = Task("a", "", images, counts, permutation, 14, max_shift)
-    x, batches = plain.segment(rng(5), 2, 8, 2, 4)
-    px, pbatches = mixed.segment(rng(5), 2, 8, 2, 4)
-    assert np.array_equal(x[..., permutation], px)
-    assert np.array_equal(batches[0][..., permutation], pbatches[0])
-    assert np.array_equal(batches[2][..., permutation], pbatches[2])
-    assert np.array_equal(batches[1], pbatches[1])
-
-
-def test_a_task_of_plain_vectors_needs_no_side():
-    task = Task("v", "", rng().random((6, 7), dtype=np.float32), (3, 3), rng().permutation(7))
-    assert task.unlabelled(rng(), 4).shape == (4, 7)
-    assert task.labelled(rng(), 3, 2)[0].shape == (2, 6, 7)
-
-
-def test_task_refuses_too_many_shots_by_name():
-    task = numbered_task(class_names=("ant", "bee", "cow"))
-    refused(["numbered", "'bee'", "5 images", "6 shots", "5 shots or fewer"],
-            task.labelled, rng(), 6, 1)
-    refused(["'bee'", "5 images", "3 shots needs 6", "2 shots or fewer"],
-            task.labelled_pair, rng(), 3, 1)
-    refused("'bee'", task.segment, rng(), 2, 4, 2, 3)
-    refused("1 or more", task.labelled, rng(), 0, 1)
-    task.labelled_pair(rng(), 2, 1)
-
-
-def test_task_refuses_arguments_that_do_not_fit():
-    x, order = np.zeros((4, 9), np.float32), np.arange(9)
-    refused("float32", Task, "t", "", x.astype(np.float64), (2, 2), order)
-    refused("float32", Task, "t", "", x.reshape(4, 3, 3), (2, 2), order)
-    for counts in ((2, 3), (4,), (4, 0), (5, -1)):
-        refused("counts", Task, "t", "", x, counts, order)
-    refused("permutation", Task, "t", "", x, (2, 2), np.zeros(9, int))
-    refused("permutation", Task, "t", "", x, (2, 2), np.arange(8))
-    for side, shift in ((None, 1), (4, 1), (3, -1)):
-        refused("max_shift", Task, "t", "", x, (2, 2), order, side, shift)
 
 
 # ---- glyphs

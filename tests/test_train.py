@@ -113,7 +113,8 @@ def test_theta_moves_and_another_seed_moves_it_elsewhere(undisturbed, tmp_path):
     (["--preset", "pocket"], "preset"), (["--no-such-flag"], "--no-such-flag"), (["--hdims", "many"], "--hdims"),
     (["--batch-size", "1"], "--batch-size"), (["--min-layers", "3", "--max-layers", "2"], "--max-layers"),
     (["--unroll-start", "5"], "--unroll-start"), (["--meta-lr", "1e-3,1e-4,1e-5"], "--meta-lr"), (["--name", "../x"], "name"),
-    (["--lr", "nan"], "--lr"), (["--ways", "99"], "ways"), (["--shots", "40"], "shots"), (["--resume"], "resume")])
+    (["--lr", "nan"], "--lr"), (["--ways", "99"], "ways"), (["--tasks", "pictures"], "pictures"), (["--tasks", "cifar10", "--data-dir", "nowhere"], "cifar-10"),
+    (["--p-x-shift", "2"], "--p-x-shift"), (["--shots", "40", "--max-shift", "0"], "shots"), (["--resume"], "resume")])
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, word):
     _, err = train(tmp_path, *arguments, code=2)
     assert word in err and len(err.strip().splitlines()) == 1, err

@@ -93,14 +93,14 @@ def _load_embedded(name):
 
 def _load_user(path):
     x, y = read_npz(path, ("x", "y"))
-    x = _checked_x(path, x)
+    x = checked_x(path, x)
     values, labels = checked_labels(path, "y", y, len(x))
     train, test = split_rows(labels, len(values))
     return Dataset(os.path.basename(path), x[train], labels[train], x[test], labels[test],
                    tuple(str(v) for v in values))
 
 
-def _checked_x(path, x):
+def checked_x(path, x):
     """x of a user's file -> [n, features] float32, or InputError."""
     if x.ndim not in (2, 3, 4) or 0 in x.shape:
         raise InputError(f"'{path}': x is {list(x.shape)}; give [n, features], [n, h, w] or "

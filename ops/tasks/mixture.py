@@ -1,0 +1,224 @@
+"""The mixture of task sets that theta is meta-trained on, and how a task is drawn from it (spec.md section 6).
+
+A mixture is written "glyphs:0.5,cifar10:0.25,mine.npz:0.25".  Each set gives tasks of its own kinds; dropout, pixel
+orders and x-shifts come on top, each with a probability of its own.
+"""
+import functools
+import math
+
+import numpy as np
+
+from ..errors import InputError
+from .augment import Augmentation
+from .files_on_disk import data_dir
+from .glyph_pool import different_classes, glyph_pool
+from .glyphs import letters, load_glyphs, sample_letters_task
+from .image_pools import cifar10_pool, imagenet16_pool, user_pool
+from .pool import Pool
+from .render import SIDE
+from .task import make_task
+
+SETS = ("letters", "glyphs", "cifar10", "imagenet16")
+FIXED_TYPES = ("letters", "maths", "currency")  # groups of glyphs with a 10-way problem of their own
+FIXED_WAYS = 10  # of these, and of CIFAR-10
+
+
+def parse_mixture(text):
+    """"NAME:SHARE,NAME,..." -> [(name, share)], shares adding up to 1.
+
+    A name is one of SETS or a path that ends in .npz (without commas); a name alone has share 1, one of share 0
+    is left out.  InputError for another name, a name twice, a share that is no number, negative or not finite,
+    and shares that are all 0.
+    """
+    found = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, colon, share = part.rpartition(":")
+        if not colon or part.endswith(".npz"):
+            name, share = part, "1"
+        if name not in SETS and not name.endswith(".npz"):
+            raise InputError(f"--tasks: set {name!r} is unknown; give {', '.join(SETS)} or a path that ends in .npz")
+        if name in found:
+            raise InputError(f"--tasks names {name!r} twice; give it once, with its whole share")
+        try:
+            found[name] = float(share)
+        except ValueError:
+            found[name] = math.nan
+        if not 0 <= found[name] < math.inf:
+            raise InputError(f"--tasks: the share of {name!r} is {share!r}; give a number, 0 or more")
+    total = sum(found.values())
+    if not 0 < total < math.inf:
+        raise InputError(f"--tasks is {text!r}, whose shares add up to {total:g}; give one or more of "
+                         f"{', '.join(SETS)} or a path that ends in .npz, as NAME or NAME:SHARE")
+    return [(name, share / total) for name, share in found.items() if share]
+
+
+def choose_set(rng, mixture):
+    """The name of a set of the mixture [(name, share)], by share; of a single one without drawing."""
+    if len(mixture) == 1:
+        return mixture[0][0]
+    ends = np.cumsum([share for _, share in mixture])
+    return mixture[min(int(np.searchsorted(ends, rng.random(), side="right")), len(mixture) - 1)][0]
+
+
+def open_pools(mixture, config):
+    """{name: Pool} of the sets of a parsed mixture, read or rendered once; "letters" needs none.
+
+    Whatever a task of theirs would refuse is refused here: missing data (see `files_on_disk.missing`), classes
+    with too few images, fewer classes than ways, shifts that images are too small for.  InputError in each case.
+    """
+    folder, pools = data_dir(config.data_dir), {}
+    openers = {"cifar10": lambda: cifar10_pool(folder), "imagenet16": lambda: imagenet16_pool(folder),
+               "glyphs": lambda: glyph_pool(config.font_dir or None, config.system_fonts == "yes",
+                                            config.digits == "yes", cache_dir=folder)}
+    for name, _ in mixture:
+        if name != "letters":
+            pools[name] = openers[name]() if name in openers else user_pool(name)
+            _check_tasks(name, pools[name], config)
+    return pools
+
+
+def _check_tasks(name, pool, config):
+    """InputError for tasks that `sample_task` could not make of the pool."""
+    every, rng = range(len(pool.counts)), np.random.default_rng(0)
+    if name == "imagenet16" and max(config.ways_list("imagenet_ways")) > len(every):
+        raise InputError(f"--imagenet-ways is {config.imagenet_ways!r}, but there are {len(every)} classes to "
+                         "meta-train on; ask for fewer or add files")
+    if name == "glyphs":
+        for group, ways in [(None, max(config.ways_list("glyph_ways"))), *((g, FIXED_WAYS) for g in FIXED_TYPES)]:
+            different_classes(rng, pool, ways, group)
+        kinds = [_glyph_augmentation(config, augmented) for augmented in (False, True)]
+    else:
+        kinds = [Augmentation(max_shift=config.image_shift if pool.side else 0)]
+    for kind in kinds:
+        make_task(rng, name, "", pool, every, kind).labelled_pair(rng, config.shots, 1)
+        make_task(rng, name, "", pool, every, _with_everything(config, pool, kind))
+
+
+def sample_task(rng, config, pools, split="train"):
+    """A Task of the mixture config.tasks, or with split="heldout" one of held-out letters, never augmented.
+
+    rng     numpy Generator; the task depends on nothing else.  Drawn first to last: the set, what comes on top
+            of it, the kind of task, the classes, what `make_task` draws.  A single set, and anything on top
+            whose probability is 0, take no draw, so that a run on letters alone draws what `sample_letters_task`
+            does and nothing before it
+    config  the settings under "tasks" in ops/config.py
+    pools   {name: Pool} of `open_pools`, in any order
+    """
+    if split != "train":
+        return sample_letters_task(rng, load_glyphs(), config.ways, config.max_shift, letters(split))
+    name = choose_set(rng, parse_mixture(config.tasks))
+    top = _on_top(rng, config)
+    if name == "letters":
+        return _letters_task(rng, config, top)
+    if name == "glyphs":
+        return _glyphs_task(rng, config, pools[name], top)
+    return _images_task(rng, config, name, pools[name], top)
+
+
+def describe(mixture, pools, case="both"):
+    """A line for a log on each set of the mixture: share, images, classes, inputs, megabytes.
+
+    case  of the letters, as config.case
+    """
+    pools = {"letters": _letters_pool()} | pools
+    lines = []
+    for name, share in mixture:
+        pool = pools[name]
+        counts = pool.counts
+        if name == "letters":
+            counts = counts[[c in letters("train", case) for c in pool.class_names]]
+        lines.append(f"{name}: {share:.1%} of the tasks, {counts.sum():,} images of {len(counts):,} classes "
+                     f"({counts.min():,} to {counts.max():,} each), {pool.images.shape[1]} inputs, "
+                     f"{pool.images.nbytes / 1e6:.1f} MB")
+    return "\n".join(lines)
+
+
+def largest_inputs(config, pools):
+    """The largest N0 of the tasks of a run; held-out letters are among them."""
+    return max([config.inputs()] + [pool.images.shape[1] for pool in pools.values()])
+
+
+# --- The sets -------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=None)
+def _letters_pool():
+    """The Pool of all 52 letters of `load_glyphs`."""
+    glyphs = load_glyphs()
+    counts = np.bincount(glyphs.character, minlength=len(glyphs.characters))
+    return Pool("letters", glyphs.images, counts, glyphs.characters, SIDE)
+
+
+def _letters_task(rng, config, top):
+    task = sample_letters_task(rng, load_glyphs(), config.ways, config.max_shift, letters("train", config.case))
+    if not top:
+        return task
+    pool, augmentation = _letters_pool(), Augmentation(config.max_shift, **top)
+    classes = [pool.class_names.index(c) for c in task.class_names]
+    names = "".join(task.class_names)
+    return make_task(rng, task.name, f"glyphs 14x14, letters {names}, {augmentation.describe()}", pool, classes,
+                     augmentation)
+
+
+def _glyphs_task(rng, config, pool, top):
+    """One of the paper's kinds, all alike likely: a random subset of so many ways, or a fixed type of character."""
+    choices = config.ways_list("glyph_ways")
+    kind = int(rng.integers(len(choices) + len(FIXED_TYPES)))
+    if kind < len(choices):
+        group, ways, augmented = None, choices[kind], bool(rng.random() < config.augmented)
+    else:
+        group, ways, augmented = FIXED_TYPES[kind - len(choices)], FIXED_WAYS, True
+    classes = different_classes(rng, pool, ways, group)
+    augmentation = _glyph_augmentation(config, augmented)._replace(**top)
+    names = "".join(pool.class_names[c] for c in classes)
+    return make_task(rng, f"glyphs-{group or ways}", f"glyphs 14x14, {ways} of {group or 'all'}: {names}, "
+                     f"{augmentation.describe() or 'as they are'}", pool, classes, augmentation)
+
+
+def _glyph_augmentation(config, augmented):
+    """Augmented tasks turn and shift, and that is to be predicted too; the others shift a little.
+
+    A character has fewer faces than a pair of batches needs images, so that each must differ from draw to draw.
+    """
+    if augmented:
+        return Augmentation(max_shift=config.glyph_shift, rotation=config.rotation, targets=True)
+    return Augmentation(max_shift=config.max_shift)
+
+
+def _images_task(rng, config, name, pool, top):
+    count = len(pool.counts)
+    if name == "imagenet16":
+        ways = int(rng.choice(config.ways_list("imagenet_ways")))
+    else:
+        ways = FIXED_WAYS if name == "cifar10" else min(config.ways, count)
+    classes = np.sort(rng.permutation(count)[:ways])
+    augmentation = Augmentation(max_shift=config.image_shift if pool.side else 0)._replace(**top)
+    if not pool.side:
+        augmentation = augmentation._replace(x_shift=0)
+    size = f"{pool.side}x{pool.side}" if pool.side else f"{pool.images.shape[1]} inputs"
+    names = " ".join(pool.class_names[c] for c in classes)
+    # The part of a task's name before "-" is what logs call its set.
+    return make_task(rng, f"{pool.name.replace('-', '_')}-{ways}", f"{pool.name} {size}, {ways} of {count}: {names}, "
+                     f"{augmentation.describe() or 'as they are'}", pool, classes, augmentation)
+
+
+# --- What comes on top ----------------------------------------------------------------------------
+
+
+def _on_top(rng, config):
+    """The fields of Augmentation that this task has on top of its kind's own; 0 probability takes no draw."""
+    return {field: value for field, (p, value) in _top_fields(config).items() if p and rng.random() < p}
+
+
+def _top_fields(config):
+    """{field of Augmentation: (probability, value)}."""
+    return {"task_dropout": (config.p_task_dropout, config.dropout),
+            "example_dropout": (config.p_example_dropout, config.dropout),
+            "class_permutations": (config.p_class_permutation, config.class_permutations),
+            "x_shift": (config.p_x_shift, config.x_shift)}
+
+
+def _with_everything(config, pool, augmentation):
+    """An augmentation with all on top of it that may come."""
+    top = {field: value for field, (probability, value) in _top_fields(config).items() if probability}
+    return augmentation._replace(**(top if pool.side else top | {"x_shift": 0}))
