@@ -31,6 +31,7 @@ from ops import config as settings  # noqa: E402
 from ops.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from ops.command_line import OneLineParser  # noqa: E402
 from ops.dispatch import Dispatcher, Stop  # noqa: E402
+from ops.draws import SEGMENT, THETA, VALIDATE, draw_task, stream, validation_task  # noqa: E402
 from ops.errors import InputError  # noqa: E402
 from ops.files import write_atomically  # noqa: E402
 from ops.flat import flatten, phi_shapes, unflatten  # noqa: E402
@@ -44,43 +45,10 @@ from ops.shared_memory import SharedArrays, remove_abandoned  # noqa: E402
 from ops import tasks  # noqa: E402
 from ops.workers import WorkerPool, usable_cores  # noqa: E402
 
-TASK, SEGMENT, VALIDATE, THETA = range(4)  # the random streams' families
 HELD_OUT = ("letters", "letters")  # what theta is chosen on: two tasks, the same ones each time
 
 
-def stream(config, *key):
-    """The random stream of (seed, *key)."""
-    return np.random.default_rng([config.seed, *key])
-
-
 # --- What a worker does ---------------------------------------------------------------------------
-
-
-def sample_task(config, pools, slot, generation, born):
-    """Lines 5-7 of Alg. 1: (task, layer sizes, inner steps, phi_0) of a slot's `generation`-th task.
-
-    `born` is the meta-step at which it starts; the horizon grows with it (H.2).  The first tasks of
-    all start somewhere inside their horizon, so that slots do not run in step.
-    """
-    rng = stream(config, TASK, slot, generation)
-    task = tasks.sample_task(rng, config, pools)
-    units = round(np.exp(rng.uniform(np.log(config.min_units), np.log(config.max_units))))
-    hidden = int(rng.integers(config.min_layers, config.max_layers + 1))
-    sizes = [task.features] + [units] * hidden + [config.embedding]
-    scale = settings.horizon_scale(config, born)
-    horizon = max(1, round(rng.normal(scale, scale)))
-    if generation == 0:
-        horizon = max(1, round(horizon * rng.uniform()))
-    return task, sizes, horizon, um.init_phi(rng, sizes)
-
-
-def validation_task(config, what, index):
-    """The task that "letters" (held-out ones) or an embedded data set gives for validation, always the same."""
-    rng = stream(config, VALIDATE, index, 0)
-    if what == "letters":
-        return tasks.sample_task(rng, config, {}, split="heldout")
-    pool = tasks.embedded_pool(what)
-    return tasks.make_task(rng, what, what, pool, range(len(pool.counts)))
 
 
 class Worker:
@@ -113,9 +81,10 @@ class Worker:
                 return dict(zip(self.shapes, unflatten(copy, self.shapes.values(), copy=False))), wanted
 
     def live_task(self, slot, generation, born):
-        """`sample_task`, remembered while the task lives."""
+        """Lines 5-7 of Alg. 1: (task, layer sizes, inner steps, phi_0), remembered while the task lives."""
         if self.tasks.get(slot, (None,))[0] != generation:
-            self.tasks[slot] = generation, sample_task(self.config, self.pools, slot, generation, born)
+            task, sizes, horizon, rng = draw_task(self.config, self.pools, slot, generation, born)
+            self.tasks[slot] = generation, (task, sizes, horizon, um.init_phi(rng, sizes))
         return self.tasks[slot][1]
 
     def segment(self, job, row, slot, generation, born, t, parity, step, floats, version):
@@ -369,7 +338,7 @@ def run(config, folder, resume, progress):
     remove_abandoned()
     mixture = tasks.parse_mixture(config.tasks)
     pools = tasks.open_pools(mixture, config)  # what tasks cannot give ends the run before anything is written
-    for task in (sample_task(config, pools, 0, 0, 0)[0], validation_task(config, "letters", 0)):
+    for task in (draw_task(config, pools, 0, 0, 0)[0], validation_task(config, "letters", 0)):
         task.labelled_pair(stream(config, VALIDATE), config.shots, 1)
     if not resume:
         write_atomically(folder / "config.json", settings.to_json(config).encode())

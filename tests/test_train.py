@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TINY = {"batch-size": 8, "hdims": 4, "delta": 3, "top": 4, "rank": 2, "min-units": 9, "max-units": 12, "embedding": 8,
         "pairs": 1, "shots": 2, "unroll-start": "1,2", "unroll-end": "2,3", "unroll-growth": 4, "horizon-start": 4,
         "horizon-end": 6, "horizon-growth": 5, "meta-batch": 3, "live-tasks": 5, "steps": 6, "minutes": 0,
-        "validate-steps": 3, "validate-inner-steps": 2}
+        "validate-steps": 3, "validate-data-steps": 3, "validate-inner-steps": 2}
 
 
 def flags(**changes):
@@ -79,6 +79,9 @@ def test_a_run_writes_what_it_says_and_its_theta_can_be_scored(undisturbed):
     assert {"config.json", "metrics.jsonl", "theta.npz", "theta_best.npz", "checkpoint.npz"} <= {p.name for p in run.iterdir()}
     steps = [r["step"] for r in metrics(folder) if "J" in r]
     assert steps == list(range(6)) and "6 meta-steps" in out
+    validations = [r for r in metrics(folder) if "J" not in r]
+    names = {f"{what}_{score}" for what in ("heldout", "mnist14", "fashion14") for score in ("J", "accuracy")}
+    assert [r["step"] for r in validations] == [2, 5] and all(r.keys() == names | {"step"} for r in validations)
     theta = load_npz(run / "theta.npz")
     assert theta["config/lr"] == 3e-3 and theta["theta/merge"].shape == (10,)
     scored = subprocess.run(
