@@ -8,22 +8,54 @@ from ops.threads import in_parts, product
 EPS = 1e-6  # inside every root
 
 
-def _stats(w, axis):
-    """[|w|, root mean square, mean, deviation] over `axis` (App.85-89), each with the kept axis's length."""
-    mean = w.mean(axis)
-    rms = np.sqrt((w * w).mean(axis) + EPS)
-    centred = w - np.expand_dims(mean, axis)
-    sd = np.sqrt((centred * centred).mean(axis) + EPS)
-    return np.stack([np.abs(w).mean(axis), rms, mean, sd], axis=1).astype(w.dtype)
+@kernel()
+def column_stats(w, stats):
+    """stats[j] = [mean |w|, root mean square, mean, deviation] of column j (App.85-89)."""
+    rows, columns = w.shape
+    size, square, mean = np.zeros(columns, w.dtype), np.zeros(columns, w.dtype), np.zeros(columns, w.dtype)
+    for i in range(rows):
+        for j in range(columns):
+            size[j] += abs(w[i, j])
+            square[j] += w[i, j] * w[i, j]
+            mean[j] += w[i, j]
+    variance = np.zeros(columns, w.dtype)
+    mean /= w.dtype.type(rows)
+    for i in range(rows):
+        for j in range(columns):
+            variance[j] += (w[i, j] - mean[j]) ** 2
+    for j in range(columns):
+        stats[j, 0] = size[j] / rows
+        stats[j, 1] = np.sqrt(square[j] / rows + EPS)
+        stats[j, 2] = mean[j]
+        stats[j, 3] = np.sqrt(variance[j] / rows + EPS)
 
 
-def _stats_vjp(g, w, stats, axis):
-    """Gradient of `_stats` with respect to w, given g [n, 4]."""
-    g = g / g.dtype.type(w.shape[axis])
-    of_abs, of_rms, of_mean, of_sd = (np.expand_dims(column, axis) for column in g.T)
-    _, rms, mean, sd = (np.expand_dims(column, axis) for column in stats.T)
+@kernel()
+def column_stats_vjp(w, of_sign, of_w, constant, g):
+    """g = sign(w) of_sign + w of_w + constant, the vectors one entry a column."""
+    rows, columns = w.shape
+    for i in range(rows):
+        for j in range(columns):
+            v = w[i, j]
+            sign = of_sign[j] if v > 0 else (-of_sign[j] if v < 0 else v * of_sign[j])
+            g[i, j] = sign + v * of_w[j] + constant[j]
+
+
+def _stats(w):
+    """`column_stats` of w [n, m] -> [m, 4]."""
+    stats = np.empty((w.shape[1], 4), w.dtype)
+    column_stats(np.ascontiguousarray(w), stats)
+    return stats
+
+
+def _stats_vjp(g, w, stats):
+    """Gradient of `_stats` with respect to w, given g [m, 4]."""
+    of_abs, of_rms, of_mean, of_sd = g.T / g.dtype.type(w.shape[0])
+    _, rms, mean, sd = stats.T
+    of_centred, out = of_sd / sd, np.empty(w.shape, w.dtype)
     # the deviation's share of the mean's gradient cancels: deviations sum to zero
-    return np.sign(w) * of_abs + w * (of_rms / rms) + (w - mean) * (of_sd / sd) + of_mean
+    column_stats_vjp(np.ascontiguousarray(w), of_abs, of_rms / rms + of_centred, of_mean - mean * of_centred, out)
+    return out
 
 
 def _weight_stats_vjp(g, tape, wanted):
@@ -31,9 +63,9 @@ def _weight_stats_vjp(g, tape, wanted):
     g = (g - s / norm ** 2 * (g * s).mean()) / norm
     grads = {}
     if 0 in wanted:
-        grads[0] = _stats_vjp(g[:, :4], tape["below"], s[:, :4], 0)
+        grads[0] = _stats_vjp(g[:, :4], tape["below"], s[:, :4])
     if 1 in wanted:
-        grads[1] = _stats_vjp(g[:, 4:], tape["above"], s[:, 4:], 1)
+        grads[1] = _stats_vjp(g[:, 4:], tape["above"].T, s[:, 4:]).T
     return grads
 
 
@@ -45,9 +77,9 @@ def weight_stats(W_below, W_above, units, *, tape=NO_TAPE):
     dtype = (W_below if W_below is not None else W_above).dtype
     s = np.zeros((units, 8), dtype)
     if W_below is not None:
-        s[:, :4] = _stats(W_below, 0)
+        s[:, :4] = _stats(W_below)
     if W_above is not None:
-        s[:, 4:] = _stats(W_above, 1)
+        s[:, 4:] = _stats(W_above.T)
     norm = np.sqrt((s * s).mean() + dtype.type(EPS))
     tape.update(below=W_below, above=W_above, s=s, norm=norm)
     return s / norm
