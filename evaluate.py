@@ -8,7 +8,6 @@ import json
 import os
 import sys
 from collections import namedtuple
-from pathlib import Path
 
 if __name__ == "__main__":  # at these sizes a second BLAS thread mostly waits; set it yourself for wide models
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -17,7 +16,7 @@ import numpy as np
 
 import unsup_meta as um
 from ops.baselines import baseline_named
-from ops.command_line import OneLineParser
+from ops.command_line import OneLineParser, check_outputs
 from ops.errors import InputError
 from ops.few_shot import few_shot_accuracy
 from ops.files import write_atomically
@@ -29,7 +28,6 @@ from ops.tasks import DATASETS, load_dataset
 from ops.workers import usable_cores
 
 DEFAULT_THETA = "runs/laptop/theta.npz"
-LONGEST_NAME = 200  # bytes of a file name; the temporary one beside it is a little longer
 COMPARED_WAYS, COMPARED_TEST_IMAGES = 10, 2000  # what `compare` asks of every data set
 
 
@@ -237,7 +235,7 @@ def _add_score_arguments(add):
 def run_score(options):
     """The command `score`.  Raises InputError before anything is computed wherever that can be known."""
     names = data_names(options.data)
-    _check_outputs(options, [options.theta, *names])
+    check_outputs(options, [options.theta, *names])
     theta, trained_with = open_theta(options.theta)
     settings = settings_of(options)
     settings |= {name: value for name, value in trained_with.items() if settings[name] is None}
@@ -261,7 +259,7 @@ def _add_compare_arguments(add):
 def run_compare(options):
     """The command `compare`.  InputError for bad input before the work, for rules that failed after it."""
     names = data_names(options.data)
-    _check_outputs(options, [*(path for _, path in options.theta), *names])
+    check_outputs(options, [*(path for _, path in options.theta), *names])
     rules = open_rules(options)
     settings = ScoreSettings(**settings_of(options))
     document = {name: value for name, value in settings._asdict().items() if name not in ("lr", "norm_eps")}
@@ -281,47 +279,48 @@ def run_compare(options):
         raise InputError(f"{len(failed)} score(s) failed, the first on data '{failed[0][0]}': {failed[0][1]}")
 
 
-def _check_outputs(options, inputs):
-    """InputError, before any work is done, if --json or --picture cannot be written or would hit something else."""
-    picture = getattr(options, "picture", None)
-    outputs = [Path(path) for path in (getattr(options, "json", None), picture) if path]
-    if picture:
-        if Path(picture).suffix != ".png":
-            raise InputError(f"--picture {picture}: give a file name that ends in .png")
-        outputs.append(Path(picture).with_suffix(".json"))
-    taken = {Path(path).absolute() for path in inputs}
-    for path in map(Path.absolute, outputs):
-        if path in taken:
-            raise InputError(f"{path} is read from or written to already; give the output another name")
-        taken.add(path)
-        above = next(folder for folder in path.parents if os.path.exists(folder))
-        too_long = len(os.fsencode(path.name)) > LONGEST_NAME
-        if too_long or os.path.isdir(path) or not os.path.isdir(above) or not os.access(above, os.W_OK):
-            raise InputError(f"cannot write {path}: its name is too long, a folder's, or not in a folder you can "
-                             "write to; choose another")
-
-
 def _add_bench_arguments(add):
-    from figures import roofline
-    add("--cases", default=",".join(roofline.CASES), help="comma separated (default: %(default)s)")
+    from figures import bench
+    add("--cases", default=",".join(bench.bench_cases.CASES), help="comma separated (default: %(default)s)")
     add("--threads", help="thread counts, comma separated (default: 1 and all usable cores)")
+    add("--parts", default=",".join(bench.PARTS), help="what to measure, comma separated: inner steps, the start of "
+        "train.py, its whole loop (default: %(default)s)")
+    add("--wide", action="store_true", help="also the memory of one gradient of a model 512 units wide; a minute")
     add("--json", metavar="OUT", help="write the numbers here")
+    add("--picture", metavar="PATH.png", help="draw the time of each block against sgemm's, numbers beside it as .json")
 
 
 def run_bench(options):
-    """The command `bench`: seconds, GFLOP and the share of sgemm's rate of an inner step."""
-    from figures import roofline
-    cases = options.cases.split(",")
-    if unknown := set(cases) - set(roofline.CASES):
-        raise InputError(f"--cases {sorted(unknown)[0]}: unknown; choose from {', '.join(roofline.CASES)}")
-    texts = options.threads.split(",") if options.threads else ["1", str(usable_cores())]
+    """The command `bench`: an inner step against sgemm on the same shapes, memory, start and the whole loop.
+
+    Raises InputError before anything is measured for what is not known, or cannot be written.
+    """
+    from figures import bench
+    cases, parts = _chosen("--cases", options.cases, bench.bench_cases.CASES), _chosen("--parts", options.parts, bench.PARTS)
+    cores = usable_cores()
+    texts = ["1", str(cores)] if options.threads is None else options.threads.split(",")
     if not all(text.isdecimal() and int(text) > 0 for text in texts):
         raise InputError(f"--threads {options.threads}: give thread counts of 1 or more, comma separated")
-    _check_outputs(options, [])
-    rows = roofline.measure_all(cases, sorted({int(text) for text in texts}))
-    print(roofline.table(rows))
+    if options.picture and "steps" not in parts:
+        raise InputError("--picture draws inner steps; add steps to --parts")
+    check_outputs(options, [])
+    result = bench.measure_all(cases, sorted({int(text) for text in texts}), cores, parts, options.wide, _progress)
+    _progress("")
+    print(bench.table(result))
     if options.json:
-        write_atomically(options.json, (json.dumps({"rows": rows}, indent=1) + "\n").encode())
+        write_atomically(options.json, (json.dumps(result, indent=1) + "\n").encode())
+    if options.picture:
+        from figures import roofline  # Matplotlib is slow to load and seldom wanted
+        roofline.write(roofline.numbers_of(result), options.picture)
+
+
+def _chosen(flag, text, known):
+    """The comma-separated names of a flag, each once.  InputError for one that is not known."""
+    names = list(dict.fromkeys(text.split(",")))
+    for name in names:
+        if name not in known:
+            raise InputError(f"{flag} {name}: unknown; choose from {', '.join(known)}")
+    return names
 
 
 def _add_curves_arguments(add):
@@ -332,9 +331,21 @@ def _add_curves_arguments(add):
 def run_curves(options):
     """The command `curves`: J and accuracy over meta-training, from the logs alone (Fig. 3)."""
     from figures import meta_training_curves
-    _check_outputs(options, [])
+    check_outputs(options, [])
     meta_training_curves.write(options.runs, options.picture)
     print(f"drawn: {options.picture}, its numbers beside it")
+
+
+def _add_tasks_arguments(add):
+    from ops.task_options import add_task_arguments
+    add_task_arguments(add)
+    add("--picture", metavar="PATH.png", default="runs/contact_sheet.png", help="(default: %(default)s)")
+
+
+def run_tasks(options):
+    """The command `tasks`: what a worker is given, in words and as a contact sheet."""
+    from figures import contact_sheet
+    contact_sheet.run(options)
 
 
 Command = namedtuple("Command", "help add_arguments run")
@@ -346,6 +357,8 @@ COMMANDS = {
     "bench": Command("speed of an update and of a meta-gradient against sgemm on the same shapes",
                      _add_bench_arguments, run_bench),
     "curves": Command("meta-training curves of one or several runs (Fig. 3)", _add_curves_arguments, run_curves),
+    "tasks": Command("what a worker of train.py is given: a contact sheet of the tasks of a mixture",
+                     _add_tasks_arguments, run_tasks),
 }
 
 

@@ -2,14 +2,10 @@
 
     python -m figures.comparison NUMBERS.json OUT.png
 """
-import io
-import json
 import os
 import sys
-from pathlib import Path
 
-from ops.errors import InputError
-from ops.files import write_atomically
+from figures import files
 from ops.scoring import row_label
 
 TITLES = {"mnist14": "MNIST\n14x14", "fashion14": "Fashion-MNIST\n14x14", "mnist28": "MNIST\n28x28",
@@ -101,33 +97,12 @@ def _dress(figure, axes, numbers):
 
 def write(numbers, path):
     """Write the picture (`.png`) and its numbers beside it (`.json`), each atomically; InputError if it cannot."""
-    path = Path(path)
-    write_atomically(path.with_suffix(".json"), (json.dumps(numbers, indent=1) + "\n").encode())
-    _save(draw(numbers), path)
-
-
-def _save(figure, path):
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_atomically(path, buffer.getvalue())
+    files.write_picture(numbers, draw(numbers), path)
 
 
 def main(arguments=None):
     """The command: draw again from the numbers; returns 0, or 2 after one line on standard error."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    try:
-        if len(arguments) != 2:
-            raise InputError("usage: python -m figures.comparison NUMBERS.json OUT.png")
-        try:
-            figure = draw(json.loads(Path(arguments[0]).read_text()))
-        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise InputError(f"{arguments[0]}: not the numbers of this figure ({error}); "
-                             "write them with `python evaluate.py compare --picture`") from error
-        _save(figure, arguments[1])
-    except InputError as error:
-        print(f"comparison: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    return files.main("comparison", draw, "python evaluate.py compare --picture", arguments)
 
 
 if __name__ == "__main__":

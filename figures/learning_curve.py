@@ -2,15 +2,11 @@
 
     python -m figures.learning_curve NUMBERS.json OUT.png
 """
-import io
-import json
 import os
 import sys
-from pathlib import Path
 
+from figures import files
 from ops.baselines import method_label
-from ops.errors import InputError
-from ops.files import write_atomically
 
 TITLES = {"mnist14": "MNIST, 14x14", "fashion14": "Fashion-MNIST, 14x14"}
 RULE, GREYS = "#1f6fb4", ("#555555", "#a0522d", "#6b8e23", "#8a2be2")
@@ -63,33 +59,12 @@ def _draw_panel(axes, panel):
 
 def write(numbers, path):
     """Write the picture (`.png`) and its numbers beside it (`.json`), each atomically; InputError if it cannot."""
-    path = Path(path)
-    write_atomically(path.with_suffix(".json"), (json.dumps(numbers, indent=1) + "\n").encode())
-    _save(draw(numbers), path)
-
-
-def _save(figure, path):
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_atomically(path, buffer.getvalue())
+    files.write_picture(numbers, draw(numbers), path)
 
 
 def main(arguments=None):
     """The command: draw again from the numbers; returns 0, or 2 after one line on standard error."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    try:
-        if len(arguments) != 2:
-            raise InputError("usage: python -m figures.learning_curve NUMBERS.json OUT.png")
-        try:
-            figure = draw(json.loads(Path(arguments[0]).read_text()))
-        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise InputError(f"{arguments[0]}: not the numbers of this figure ({error}); "
-                             "write them with `python evaluate.py score --picture`") from error
-        _save(figure, arguments[1])
-    except InputError as error:
-        print(f"learning_curve: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    return files.main("learning_curve", draw, "python evaluate.py score --picture", arguments)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """Meta-training curves (Fig. 3, App.3): J and accuracy over meta-steps, on training tasks and held-out letters.
 
 Drawn from `metrics.jsonl` alone, several runs together: `python evaluate.py curves runs/a runs/b`.
+
+    python -m figures.meta_training_curves NUMBERS.json OUT.png
 """
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 
+from figures import files
 from ops.errors import InputError
-from ops.files import write_atomically
 
 WINDOW = 25  # meta-steps averaged; the band is their standard deviation (Fig. 3's error bars)
 
@@ -49,10 +52,10 @@ def numbers_of(runs):
     return numbers
 
 
-def draw(numbers, path):
-    """The two panels as a PNG at `path`, without a display."""
+def draw(numbers):
+    """Numbers of `numbers_of` -> a Matplotlib Figure of two panels; needs no display."""
     from matplotlib.figure import Figure
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
     for axes, key, label in zip(figure.subplots(1, 2), ("J", "accuracy"), ("meta-objective J", "few-shot accuracy")):
         for i, (run, n) in enumerate(numbers.items()):
             color = f"C{i}"
@@ -67,11 +70,19 @@ def draw(numbers, path):
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize="small")
-    figure.savefig(path, dpi=120)
+    return figure
 
 
 def write(runs, path):
-    """Draw the runs to `path` (.png) with the numbers beside it (.json)."""
-    numbers, path = numbers_of(runs), Path(path)
-    write_atomically(path.with_suffix(".json"), (json.dumps(numbers, indent=1) + "\n").encode())
-    draw(numbers, path)
+    """Draw the runs to `path` (.png) with the numbers beside it (.json), each atomically; InputError if it cannot."""
+    numbers = numbers_of(runs)
+    files.write_picture(numbers, draw(numbers), path)
+
+
+def main(arguments=None):
+    """The command: draw again from the numbers; returns 0, or 2 after one line on standard error."""
+    return files.main("meta_training_curves", draw, "python evaluate.py curves", arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

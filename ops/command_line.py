@@ -1,7 +1,11 @@
 """What the commands of `train.py` and `evaluate.py` have in common."""
 import argparse
+import os
+from pathlib import Path
 
 from ops.errors import InputError
+
+LONGEST_NAME = 200  # bytes of a file name; the temporary one beside it is a little longer
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -12,3 +16,26 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message):
         raise InputError(f"{message} (`python {self.prog} --help` lists what there is)")
+
+
+def check_outputs(options, inputs):
+    """InputError, before any work is done, if --json or --picture cannot be written or would hit something else.
+
+    `inputs` are the paths of what the command reads.  A picture's numbers go beside it, as .json.
+    """
+    picture = getattr(options, "picture", None)
+    outputs = [Path(path) for path in (getattr(options, "json", None), picture) if path]
+    if picture:
+        if Path(picture).suffix != ".png":
+            raise InputError(f"--picture {picture}: give a file name that ends in .png")
+        outputs.append(Path(picture).with_suffix(".json"))
+    taken = {Path(path).absolute() for path in inputs}
+    for path in map(Path.absolute, outputs):
+        if path in taken:
+            raise InputError(f"{path} is read from or written to already; give the output another name")
+        taken.add(path)
+        above = next(folder for folder in path.parents if os.path.exists(folder))
+        too_long = len(os.fsencode(path.name)) > LONGEST_NAME
+        if too_long or os.path.isdir(path) or not os.path.isdir(above) or not os.access(above, os.W_OK):
+            raise InputError(f"cannot write {path}: its name is too long, a folder's, or not in a folder you can "
+                             "write to; choose another")

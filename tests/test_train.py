@@ -144,3 +144,33 @@ def test_presets_are_the_papers():
     assert rates(paper) == ([100_000, 150_000], [3e-4, 1e-4, 2e-5])
     assert (workshop.objective, workshop.max_layers, workshop.max_units, workshop.case) == ("squared", 2, 199, "upper")
     assert laptop.minutes <= 5
+
+
+def test_a_users_own_data_are_shared_by_any_number_of_workers(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "mine.npz", x=rng.integers(0, 256, (60, 6, 6)).astype(np.uint8), y=np.arange(60) % 5)
+    for workers in (1, 2):
+        folder = tmp_path / str(workers)
+        folder.mkdir()
+        out, _ = train(folder, *flags(workers=workers, tasks=f"{tmp_path / 'mine.npz'}:3,letters", ways=4))
+        assert "40 images of 5 classes" in out and "letters: 25.0% of the tasks" in out
+    assert_same_state(state_of(tmp_path / "1"), state_of(tmp_path / "2"))
+    sets = {name for record in metrics(tmp_path / "1") if "J" in record for name in record["J_by_data"]}
+    assert sets == {"mine.npz", "letters"}
+
+
+def test_a_worker_reads_pools_where_they_lie():
+    from ops.shared_pools import attach_pools, share_pools
+    from ops.tasks import Pool
+    pool = Pool("p", np.arange(24, dtype=np.uint8).reshape(6, 4), np.array([2, 4]), ("a", "b"), 2, 1, {"g": (1,)})
+    owner, handle = share_pools({"folder/a|b.npz": pool})
+    try:
+        other, pools = attach_pools(json.loads(json.dumps(handle)))
+        again = pools["folder/a|b.npz"]
+        assert again.class_names == ("a", "b") and again.groups == {"g": (1,)} and again.counts.tolist() == [2, 4]
+        owner["folder/a|b.npz|images"][0, 0] = 99
+        assert again.images[0, 0] == 99 and not again.images.flags.writeable
+        del pools, again
+        other.close()
+    finally:
+        owner.close()

@@ -1,0 +1,262 @@
+"""The measurements of `evaluate.py bench`: inner steps against sgemm, starting time, and the whole worker loop.
+
+Everything runs in processes of its own, with its own thread counts.  "N threads" is UNSUP_META_THREADS=N
+with BLAS at one thread for our part, and OPENBLAS_NUM_THREADS=N for numpy's products alone, the limit;
+both are measured in turn, several rounds, and the best of each counts.  A small product is slower on
+several BLAS threads than on one, so the limit of N threads is the better of the two for each shape.
+"""
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from figures import bench_cases
+from figures.bench_cases import BLOCKS, REST, conv_gflop, gflop, gradient_products, update_products
+from ops.errors import InputError
+from ops.threads import VARIABLE
+
+ROOT = Path(__file__).resolve().parent.parent
+BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+ROUNDS = 2
+LIMIT_BUDGET, OUR_BUDGET = 2.0, 3.0  # seconds a round
+LOOP_SECONDS, SETTLING_SECONDS = 25.0, 4.0  # of meta-training, and how much of it does not count
+START_SECONDS = 300.0  # after which a start has failed
+PARTS = ("steps", "start", "loop")
+
+
+def _environment(blas=1, ours=1, **more):
+    """This process's environment with those thread counts."""
+    counts = {name: str(blas) for name in BLAS_VARIABLES} | {VARIABLE: str(ours), "NUMBA_NUM_THREADS": "1"}
+    return os.environ | counts | more
+
+
+def _in_process(what, case, budget, environment):
+    """What `figures.bench_process` gives for a case.  InputError with the last line of its complaint if it fails."""
+    done = subprocess.run([sys.executable, "-m", "figures.bench_process", what], cwd=ROOT, env=environment,
+                          input=json.dumps({"case": case, "budget": budget}), capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}: out of memory?"]
+        raise InputError(f"bench: the process for layers {case['sizes']} failed ({lines[-1]}); use other --cases")
+    return json.loads(done.stdout)
+
+
+# --- Inner steps --------------------------------------------------------------------------------
+
+
+def measure_case(name, threads, on_step=lambda text: None):
+    """Two rows, "update" and "gradient", of the case of that name; all times are per inner step, in seconds.
+
+    Each: case, threads, what, seconds, gflop, gflops, sgemm_gflops and fraction, the share of sgemm's rate
+    that is achieved; limit_s, what sgemm would need; first_call_s, peak_mb.  The gradient's also
+    conv_gflop; and clocked_s with "blocks" [{"block", "seconds", "gflop", "limit_s", "fraction"}], of runs
+    with the clock on, the last being what is left for REST.
+    """
+    case, limits, runs = bench_cases.CASES[name], [], []
+    for number in range(ROUNDS):
+        on_step(f"{name}, {threads} threads, round {number + 1} of {ROUNDS}: sgemm")
+        limits += [_in_process("limit", case, LIMIT_BUDGET, _environment(blas=count)) for count in {1, threads}]
+        on_step(f"{name}, {threads} threads, round {number + 1} of {ROUNDS}: inner steps")
+        runs.append(_in_process("ours", case, OUR_BUDGET, _environment(ours=threads)))
+    seconds = {tuple(shape): min(each[i][3] for each in limits) for i, (*shape, _) in enumerate(limits[0])}
+    best = lambda key: min(run[key] for run in runs)
+    common = {"case": name, "threads": threads, "first_call_s": best("first_call_s"),
+              "peak_mb": max(run["peak_mb"] for run in runs)}
+    U, clocked, products = case["unrolls"], min(runs, key=lambda run: run["clocked_s"]), gradient_products(case)
+    update = _rates(update_products(case), 1, seconds, best("update_s"))
+    gradient = _rates(products, U, seconds, best("gradient_s"))
+    return [common | {"what": "update"} | update,
+            common | {"what": "gradient"} | gradient | {
+                "conv_gflop": conv_gflop(case), "clocked_s": clocked["clocked_s"],
+                "blocks": _blocks(products, U, seconds, clocked)}]
+
+
+def _rates(products, steps, limits, seconds):
+    """GFLOP of an inner step, rates, and the share of sgemm's; the products are of `steps` inner steps."""
+    count, least = gflop(products) / steps, sum(limits[p[1:]] for p in products) / steps
+    return {"seconds": seconds, "gflop": count, "gflops": count / seconds, "limit_s": least,
+            "sgemm_gflops": count / least if least else None, "fraction": least / seconds}
+
+
+def _blocks(products, steps, limits, clocked):
+    rows = []
+    for block in BLOCKS:
+        own = _rates([p for p in products if p[0] == block], steps, limits, clocked["blocks"][block])
+        rows.append({"block": block} | {key: own[key] for key in ("seconds", "gflop", "limit_s", "fraction")})
+    rest = clocked["clocked_s"] - sum(clocked["blocks"].values())
+    return rows + [{"block": REST, "seconds": rest, "gflop": 0.0, "limit_s": None, "fraction": None}]
+
+
+# --- Starting, and the whole loop ---------------------------------------------------------------
+
+
+def _train(folder, options, environment):
+    """A process that meta-trains in `folder`, without validation or score."""
+    command = [sys.executable, str(ROOT / "train.py"), "--no-score", "--validate-steps", "0", *options]
+    with open(folder / "errors.txt", "wb") as errors:
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
+
+
+def _ended(process, folder):
+    """Wait for it.  InputError with its last line if it failed."""
+    if process.wait():
+        lines = (folder / "errors.txt").read_text().strip().splitlines() or [f"exit code {process.returncode}"]
+        raise InputError(f"bench: train.py failed ({lines[-1]}); run it by itself to see more")
+
+
+def _stop(process):
+    """Have a run that is still going end, and wait for its workers."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def start_seconds(cache=None):
+    """Seconds from starting `python train.py` to the first line of its metrics.jsonl: one meta-step is done.
+
+    cache: the folder in which numba keeps compiled kernels, None for its own place.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder, begin = Path(name), time.perf_counter()
+        metrics = folder / "runs/laptop/metrics.jsonl"
+        environment = _environment(**({"NUMBA_CACHE_DIR": str(cache)} if cache else {}))
+        process = _train(folder, ["--steps", "1", "--minutes", "0"], environment)
+        try:
+            while not (metrics.exists() and b"\n" in metrics.read_bytes()):
+                if process.poll():
+                    _ended(process, folder)
+                if time.perf_counter() - begin > START_SECONDS:
+                    raise InputError(f"bench: train.py did no meta-step in {START_SECONDS:.0f} s; run it by itself")
+                time.sleep(0.005)
+            seconds = time.perf_counter() - begin
+            _ended(process, folder)
+        finally:
+            _stop(process)
+    return seconds
+
+
+def measure_start(on_step=lambda text: None):
+    """{"cold_s", "warm_s"}: `start_seconds` with no kernel compiled yet, and the best of two with all of them."""
+    with tempfile.TemporaryDirectory() as cache:
+        on_step("cold start of train.py")
+        cold = start_seconds(cache)
+        on_step("warm start of train.py")
+        return {"cold_s": cold, "warm_s": min(start_seconds(cache) for _ in range(2))}
+
+
+def loop_numbers(records, settling=SETTLING_SECONDS):
+    """Of the records of metrics.jsonl, those of the first `settling` seconds aside: gradients per second, and
+    data_share, the part of a worker's time that goes into drawing data.  InputError if fewer than 3 are left.
+    """
+    records = [r for r in records if r["seconds"] >= records[0]["seconds"] + settling]
+    if len(records) < 3:
+        raise InputError("bench: too few meta-steps were done to tell a rate; try again on a machine that is less busy")
+    span = records[-1]["seconds"] - records[0]["seconds"]
+    data, unroll = (sum(r[key] * r["segments"] for r in records) for key in ("data_s", "unroll_s"))
+    return {"gradients_per_s": sum(r["segments"] for r in records[1:]) / span, "data_share": data / (data + unroll),
+            "seconds": span}
+
+
+def measure_loop(workers, seconds=LOOP_SECONDS, settling=SETTLING_SECONDS):
+    """`loop_numbers` of `seconds` of meta-training with the default settings, and "workers"."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        process = _train(folder, ["--workers", str(workers), "--minutes", str(seconds / 60), "--checkpoint-minutes", "0"],
+                         _environment())
+        try:
+            _ended(process, folder)
+        finally:
+            _stop(process)
+        lines = (folder / "runs/laptop/metrics.jsonl").read_text().splitlines()
+    return {"workers": workers} | loop_numbers([json.loads(line) for line in lines], settling)
+
+
+# --- All of it ----------------------------------------------------------------------------------
+
+
+def measure_all(cases, threads, cores, parts=PARTS, wide=False, on_step=lambda text: None):
+    """{"machine", "rows", "start", "loop", "wide"}, JSON-ready: see `measure_case`, `measure_start`, `loop_numbers`.
+
+    cases: names of CASES; threads: thread counts; cores: workers of the second loop, threads of the wide
+    case; wide: also the memory and time of one gradient of bench_cases.WIDE.  Parts not asked for are None.
+    """
+    result = {"machine": machine(cores), "rows": [], "start": None, "loop": None, "wide": None}
+    if "steps" in parts:
+        for count in threads:
+            for name in cases:
+                result["rows"] += measure_case(name, count, on_step)
+    if "start" in parts:
+        result["start"] = measure_start(on_step)
+    if "loop" in parts:
+        result["loop"] = []
+        for workers in sorted({1, cores}):
+            on_step(f"meta-training with {workers} workers, {LOOP_SECONDS:.0f} s")
+            result["loop"].append(measure_loop(workers))
+    if wide:
+        on_step("the wide model, about a minute")
+        result["wide"] = {"threads": cores} | bench_cases.WIDE | _in_process(
+            "memory", bench_cases.WIDE, 0, _environment(ours=cores))
+    return result
+
+
+def machine(cores):
+    """{"processor", "cores", "numpy", "load"}: what it ran on, and how busy it was before (mean of the last minute)."""
+    return {"processor": _processor(), "cores": cores, "numpy": np.__version__, "load": os.getloadavg()[0]}
+
+
+def _processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "unknown"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else "unknown"
+
+
+# --- As text ------------------------------------------------------------------------------------
+
+
+def table(result):
+    """The numbers of `measure_all` as lines of text."""
+    m = result["machine"]
+    lines = [f"{m['processor']}, {m['cores']} usable cores, numpy {m['numpy']}; load before: {m['load']:.2f}"
+             + (" (others were at work: the numbers are disturbed)" if m["load"] > 0.5 else "")]
+    if result["rows"]:
+        lines += ["", *_step_lines(result["rows"])]
+    for row in result["rows"]:
+        if row["what"] == "gradient":
+            lines += ["", *_block_lines(row)]
+    if result["start"]:
+        lines += ["", f"train.py, from its start to the first meta-step: {result['start']['cold_s']:.1f} s with no kernel "
+                      f"compiled, {result['start']['warm_s']:.1f} s with all of them"]
+    for loop in result["loop"] or []:
+        lines.append(f"train.py with {loop['workers']} worker(s): {loop['gradients_per_s']:.1f} gradients/s, "
+                     f"{loop['data_share']:.1%} of a worker's time spent on drawing data")
+    if wide := result["wide"]:
+        sizes = ", ".join(map(str, wide["sizes"]))
+        lines.append(f"[{sizes}], U = {wide['unrolls']}, M = {wide['pairs']}, {wide['threads']} threads: gradient of "
+                     f"{wide['peak_mb']:.0f} MB at most, {wide['seconds']:.2f} s per inner step")
+    return "\n".join(lines)
+
+
+def _step_lines(rows):
+    head = (f"{'case':8} {'threads':>7} {'inner step':10} {'ms':>9} {'GFLOP':>7} {'GFLOP/s':>8} {'sgemm':>7} "
+            f"{'share':>6} {'peak MB':>8} {'first s':>8}")
+    return [head] + [
+        f"{r['case']:8} {r['threads']:7d} {r['what']:10} {1e3 * r['seconds']:9.2f} {r['gflop']:7.2f} {r['gflops']:8.1f} "
+        f"{r['sgemm_gflops']:7.1f} {r['fraction']:6.0%} {r['peak_mb']:8.0f} {r['first_call_s']:8.2f}" for r in rows]
+
+
+def _block_lines(row):
+    lines = [f"{row['case']}, {row['threads']} thread(s): ms per inner step, forward and backward "
+             f"(GFLOP of the convolutions: TopD {row['conv_gflop']['TopD']:.2f}, ComputeH {row['conv_gflop']['ComputeH']:.2f})",
+             f"  {'block':18} {'ms':>9} {'sgemm ms':>9} {'share':>6} {'GFLOP':>7}"]
+    for b in row["blocks"]:
+        limit = f"{1e3 * b['limit_s']:9.3f} {b['fraction']:6.0%}" if b["limit_s"] is not None else f"{'':16}"
+        lines.append(f"  {b['block']:18} {1e3 * b['seconds']:9.3f} {limit} {b['gflop']:7.3f}")
+    return lines + [f"  {'all':18} {1e3 * row['clocked_s']:9.3f}"]
