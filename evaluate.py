@@ -25,6 +25,7 @@ from ops.score_options import (add_protocol_arguments, data_names, named_path, o
 from ops.scoring import (BATCHES, DRAWS, HIDDEN_AND_OUTPUT, PHI, REFERENCE, ScoreSettings, cell, check_score,
                          curve_steps, limit_test, print_table, protocol, row_label, summary, ways_of)
 from ops.tasks import DATASETS, load_dataset
+from ops.theta_file import theta_dims
 from ops.workers import usable_cores
 
 DEFAULT_THETA = "runs/laptop/theta.npz"
@@ -42,7 +43,7 @@ def apply_rule(theta, phi, x_train, steps, lr, norm_eps, rng, on_step=None, acti
     update t = 1..steps.  `source` names theta in messages.
     Raises InputError if n < B, if theta, phi and x_train do not fit, or once phi is not finite.
     """
-    B = theta["top_d/unit1/w"].shape[1]
+    B = theta_dims(theta)["batch_size"]
     if len(x_train) < B:
         raise InputError(f"{source} needs batches of {B}, but there are only {len(x_train)} training examples; "
                          f"give more data or a theta of a smaller batch size")

@@ -1,7 +1,8 @@
 """Meta-Learning Update Rules for Unsupervised Representation Learning (Metz et al., ICLR 2019).
 
-The paper's equations in the paper's order, `(App.n)` being the number in its appendix: base model,
-meta-objective, backward error propagation, TopD, ComputeH, weight updates, unroll, meta-gradient.
+The paper's equations, `(App.n)` being the number in its appendix, in the order in which they are built up:
+base model (8-16), meta-objective (17-26), TopD (65-79) and ComputeH (80-104), the backward error propagation
+that calls them (27-34), weight updates (35-64), the update (1-7), unroll and meta-gradient (Alg. 1).
 D1, D2, ... are the decisions listed in the README where the paper is silent or unreadable.
 
 Axes: B batch, N units of a layer, C channels; a hidden tensor is `[B, N, C]`.  Layers run l = 1..L,
@@ -20,7 +21,7 @@ from ops.conv import BATCH, UNIT, conv, conv_bn_relu
 from ops.initial import initial_theta, truncated_normal
 from ops.norm import dense, limit_length, normalise_channels, normalise_columns, standardise
 from ops.planes import keep_magnitude, merged_planes
-from ops.primitive import recomputed, value_and_gradients
+from ops.primitive import EPS, recomputed, value_and_gradients
 from ops.products import half, matmul, move_towards, pair, transport
 from ops.readouts import bias_readout, project, readouts, stack_matrices, stop_drift
 from ops.ridge import normalise_targets, regression_loss, solve_ridge, with_ones
@@ -64,7 +65,7 @@ def features(phi, x, reference_batch, activation="relu"):
     for W, b, _ in phi:
         u, v = onp.matmul(ref, W), onp.matmul(x, W)
         mean = u.mean(axis=0)
-        inv = (1 / onp.sqrt(u.var(axis=0) + 1e-6)).astype(u.dtype)
+        inv = (1 / onp.sqrt(u.var(axis=0) + EPS)).astype(u.dtype)
         ref, x = act((u - mean) * inv + b), act((v - mean) * inv + b)
     return x
 
@@ -88,12 +89,13 @@ def meta_objective(phi, xa, ya, xb, yb, ridge=0.1, cosine=True, report=None):
     a dict, `report["accuracy"]` becomes the share of xb whose largest prediction is its class.
     """
     A, A_test = _embeddings(phi, xa, xb)             # A = [x^L; 1]                             (App.22)
-    C = solve_ridge(A, normalise_targets(ya), ridge)  # C = (A'A + ridge I)^-1 A' y              (App.23)
+    y, y_test = (normalise_targets(y) for y in (ya, yb))  # centred, then scaled                 (App.20-21)
+    C = solve_ridge(A, y, ridge)                     # C = (A'A + ridge I)^-1 A' y              (App.23)
     p = matmul(A_test, C)                            # p = [x'^L; 1] C                           (App.24)
     if report is not None:
         classes = report.get("classes", yb.shape[-1])
         report["accuracy"] = float(onp.mean(getval(p)[..., :classes].argmax(-1) == yb[..., :classes].argmax(-1)))
-    return regression_loss(p, normalise_targets(yb), cosine)  # (App.25-26)
+    return regression_loss(p, y_test, cosine)        # p / ||p||, then mean ||p - y||^2         (App.25, 26)
 
 
 # --- TopD (App.65-79) ---------------------------------------------------------------------------
@@ -121,8 +123,9 @@ def compute_h(d, x, z, W_below, W_above, b, theta):
     of a matrix that does not exist are zeros.
     """
     s = weight_stats(W_below, W_above, x.shape[1])   # s0, s1, [N, 8]                            (App.85-92, D4)
-    m = compute_h_input(x, z, d, s, b, theta["compute_h/in/beta"])  # m3, [B, N, 13 + delta]     (App.81-95)
-    weights = (theta[f"compute_h/{name}/{part}"] for name in ("conv1", "unit1", "conv2", "unit2") for part in ("w", "beta"))
+    m = compute_h_input(x, z, d, s, b, theta["compute_h/in/beta"])  # m3, [B, N, 13 + delta] (App.81-84, 93-95)
+    names = ("conv1", "unit1", "conv2", "unit2")
+    weights = (theta[f"compute_h/{name}/{part}"] for name in names for part in ("w", "beta"))
     return conv_bn_relu(m, (BATCH, UNIT, BATCH, UNIT), *weights)  # m11                          (App.96-104)
 
 
@@ -152,11 +155,19 @@ def next_delta(d, z, h, V, theta):
     return normalise_channels(dhat)                  # dhat / sqrt(mean_c dhat^2)                (App.33)
 
 
-def hidden_states(phi, x, theta, activation="relu", frugal=False):
-    """Forward pass, then d and h from the top down (App.28-34): xs, zs, ds, hs, lists over l = 0..L.
+def hidden_states(phi, x, theta, activation="relu"):
+    """Forward pass, then d and h from the top down (App.27-34): xs, zs, ds, hs, lists over l = 0..L.
 
-    frugal: where a gradient is taken, compute the h of wide layers again in the backward pass.
+    x [B, N^0]; xs, zs [B, N^l], ds [B, N^l, delta], hs [B, N^l, H].  Raises ValueError where theta, phi and x
+    do not fit.
     """
+    phi = [Layer(*layer) for layer in phi]
+    check_theta(theta, phi, x)
+    return _hidden_states(phi, x, theta, activation)
+
+
+def _hidden_states(phi, x, theta, activation, frugal=False):
+    """frugal: where a gradient is taken, compute the h of wide layers again in the backward pass."""
     L = len(phi)
     xs, zs = base_model(phi, x, activation)          #                                           (App.28)
     ds, hs = [None] * (L + 1), [None] * (L + 1)
@@ -212,11 +223,13 @@ def delta_weights(WV, xs_low, xs, low, up, merge, norm_eps):
 
 def delta_bias(h, theta):
     """Delta b^l [N] from h^l (App.61-63, D9)."""
-    return limit_length(stop_drift(bias_readout(h, theta["bias"])), 0.5, None)
+    b0 = bias_readout(h, theta["bias"])              # mean over the batch of h w                (App.61)
+    b1 = stop_drift(b0)                              # b0 - relu(mean b0)                        (App.62)
+    return limit_length(b1, 0.5, None)               # b1 / sqrt(0.5 + mean b1^2)                (App.63)
 
 
 def compute_delta_weight(phi, xs, hs, theta, norm_eps=1.0, frugal=False):
-    """[(DeltaWV [2, I, J], Delta b [J], WV)] for l = 1..L (App.64); frugal as in `hidden_states`."""
+    """[(DeltaWV [2, I, J], Delta b [J], WV)] for l = 1..L (App.64); frugal as in `_hidden_states`."""
     P_low, P_up = readout_matrices(theta)
     xs = [standardise(x) for x in xs]
     lower = [project(h, P_low) if l == 0 else project(h, P_up, P_low) for l, h in enumerate(hs[:-1])]
@@ -243,9 +256,10 @@ def unsupervised_update(phi, x, theta, lr=3e-4, norm_eps=1.0, activation="relu")
 
 
 def _update(phi, x, theta, lr, norm_eps, activation="relu", frugal=False):
-    xs, _, _, hs = hidden_states(phi, x, theta, activation, frugal)
+    xs, _, _, hs = _hidden_states(phi, x, theta, activation, frugal)  #                         (App.2-3)
+    deltas = compute_delta_weight(phi, xs, hs, theta, norm_eps, frugal)  #                       (App.4)
     new = []
-    for (delta_WV, delta_b, WV), layer in zip(compute_delta_weight(phi, xs, hs, theta, norm_eps, frugal), phi):
+    for (delta_WV, delta_b, WV), layer in zip(deltas, phi):
         WV = move_towards(WV, delta_WV, lr)          # W (1 - lr) + DeltaW lr, V alike           (App.5-6)
         b = move_towards(layer.b, delta_b, lr)       #                                           (App.7)
         new.append(Layer(half(WV, 0), b, half(WV, 1)))
@@ -314,7 +328,8 @@ def meta_gradient(theta, phi, x, labelled, lr=3e-4, norm_eps=1.0, ridge=0.1, cos
     recompute = len(x) > KEEP_ALL_UP_TO if recompute is None else recompute
 
     def objective(values):
-        J, end["phi"] = unroll(dict(zip(names, values)), phi, x, labelled, lr, norm_eps, ridge, cosine, report, recompute)
+        settings = (lr, norm_eps, ridge, cosine, report, recompute)
+        J, end["phi"] = unroll(dict(zip(names, values)), phi, x, labelled, *settings)
         return J
 
     J, grads = value_and_gradients(objective, [theta[name] for name in names])

@@ -1,4 +1,4 @@
-"""Contact sheets: what a worker is given to learn from, one panel a kind of task (spec.md section 6).
+"""Contact sheets: what a worker is given to learn from, one panel a kind of task (H.1).
 
     python evaluate.py tasks --tasks glyphs:0.5,cifar10:0.5 --picture OUT.png
     python -m figures.contact_sheet NUMBERS.json OUT.png

@@ -2,15 +2,13 @@
 import numpy as np
 
 from ops.activations import sigmoid
-from ops.primitive import NO_TAPE, block, kernel
+from ops.primitive import EPS, NO_TAPE, block, kernel
 from ops.threads import in_parts, product
-
-EPS = 1e-6  # inside every root
 
 
 @kernel()
 def column_stats(w, stats):
-    """stats[j] = [mean |w|, root mean square, mean, deviation] of column j (App.85-89)."""
+    """stats[j] = [mean |w|, root mean square, mean, deviation] of column j (App.86-90)."""
     rows, columns = w.shape
     size, square, mean = np.zeros(columns, w.dtype), np.zeros(columns, w.dtype), np.zeros(columns, w.dtype)
     for i in range(rows):
@@ -252,6 +250,8 @@ def _error_signal_vjp(g, tape, wanted):
 @block(vjp=_error_signal_vjp)
 def error_signal(d, z, h, E, e, *, tape=NO_TAPE):
     """delta = d sigmoid(z) + h E + e (App.31): d [B, N, D], z [B, N], h [B, N, H], E [H, D], e [D] -> [B, N, D]."""
+    if E.shape != (h.shape[2], d.shape[2]) or e.shape != d.shape[2:]:
+        raise ValueError(f"error_signal: E {E.shape}, e {e.shape} do not fit h {h.shape}, d {d.shape}")
     rows = np.ascontiguousarray(d).reshape(-1, d.shape[2])
     h = np.ascontiguousarray(h).reshape(len(rows), -1)
     gate = sigmoid(np.ascontiguousarray(z)).reshape(-1)

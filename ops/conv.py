@@ -14,10 +14,9 @@ beta), is made again a tile at a time where its VJP needs it.
 """
 import numpy as np
 
-from ops.primitive import NO_TAPE, block, kernel, scratch
+from ops.primitive import EPS, NO_TAPE, block, kernel, scratch
 from ops.threads import in_parts
 
-EPS = 1e-6  # inside the root of every batch norm (D1)
 BATCH, UNIT = 0, 1  # the axis convolved along
 TILE_FLOATS = 96 * 1024  # of gathered taps: 384 KiB of float32, well inside a second-level cache
 

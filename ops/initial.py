@@ -14,7 +14,7 @@ def truncated_normal(rng, shape, sd, dtype):
 
 
 def theta_shapes(batch_size, hdims, delta, top, rank):
-    """{name: shape} of every meta-parameter (spec: theta's names, App.65-104 and App.35-63)."""
+    """{name: shape} of every meta-parameter (App.65-104 and App.35-63)."""
     B, H, D, T, R = batch_size, hdims, delta, top, rank
     kernels = {
         "top_d/conv1": (5, 1, T), "top_d/unit1": (3, B, B), "top_d/unit2": (3, B, B),

@@ -4,10 +4,8 @@ All work on `[..., rows, columns]`; statistics run over the rows unless said oth
 """
 import numpy as np
 
-from ops.primitive import NO_TAPE, block, kernel
+from ops.primitive import EPS, NO_TAPE, block, kernel
 from ops.threads import in_parts, product
-
-EPS = 1e-6  # inside every root (D1; App.33)
 
 
 @kernel()
@@ -107,6 +105,8 @@ def dense(x, W, b, *, tape=NO_TAPE):
 
     Leading axes are separate batches with statistics of their own.
     """
+    if x.shape[-1] != W.shape[0] or x.dtype != W.dtype:
+        raise ValueError(f"dense: x {x.shape} of {x.dtype} does not fit W {W.shape} of {W.dtype}")
     rows = product(x.reshape(-1, W.shape[0]), W)
     z, xhat, inv = _batch_norm_forward(rows.reshape(x.shape[:-1] + (W.shape[1],)), b)
     tape.update(x=x, W=W, xhat=xhat, inv=inv)
@@ -114,7 +114,7 @@ def dense(x, W, b, *, tape=NO_TAPE):
 
 
 def standardise(x):
-    """x [B, N] standardised per unit over the batch, differentiable (spec section 4: xs)."""
+    """x [B, N] standardised per unit over the batch, differentiable (xs of App.46)."""
     return batch_norm(x, np.zeros(x.shape[-1], x.dtype))
 
 

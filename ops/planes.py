@@ -8,7 +8,7 @@ import numpy as np
 
 from ops.initial import N_PLANES
 from ops.norm import inverse_rms_columns, scaled_columns_vjp
-from ops.primitive import NO_TAPE, block, kernel
+from ops.primitive import EPS, NO_TAPE, block, kernel
 from ops.threads import in_parts
 
 BLOCK_FLOATS = 1 << 22  # of one plane when no gradient is wanted: columns are independent of each other
@@ -173,7 +173,7 @@ def keep_magnitude(merged, W, *, tape=NO_TAPE):
 
     What would shrink W is projected out.
     """
-    norm = np.sqrt(_dot(W, W) + W.dtype.type(1e-6))
+    norm = np.sqrt(_dot(W, W) + W.dtype.type(EPS))
     Wu = W / norm
     push = np.maximum(-_dot(merged, Wu), W.dtype.type(0))
     tape.update(merged=merged, Wu=Wu, push=push, norm=norm)

@@ -27,6 +27,9 @@ keep_freed_memory()
 kernel = functools.partial(njit, cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
 
 
+EPS = 1e-6  # inside every root of the rule (D1; App.33, App.85-95)
+
+
 class NoTape(dict):
     """A tape that forgets: nothing is being differentiated."""
 
@@ -41,7 +44,7 @@ def block(vjp):
     """Decorator: make `forward(*args, tape)` an autograd primitive with VJP `vjp(g, tape, wanted)`.
 
     Arguments are positional; those that are not arrays (an axis, a name) are never asked for a
-    gradient.  Only autograd's public extension interface is used; forward-mode is not defined.
+    gradient.  Forward-mode is not defined.
     """
 
     def decorate(forward):
@@ -70,8 +73,8 @@ def block(vjp):
 def value_and_gradients(fun, values):
     """fun(list of boxed values) -> scalar, and its gradients, one per value.
 
-    What `autograd.value_and_grad` does for one argument, with a root of the tape for each: theta's
-    forty arrays then cost no indexing nodes.  A value that `fun` does not use gets zeros.
+    What `autograd.value_and_grad` does for one argument, with a root of the tape for each (autograd's own
+    tape, walked here): theta's forty arrays then cost no indexing nodes.  A value that `fun` does not use gets zeros.
     """
     roots = [VJPNode.new_root() for _ in values]
     with trace_stack.new_trace() as trace:

@@ -2,7 +2,7 @@
 import numpy as np
 
 from ops.errors import InputError
-from ops.primitive import NO_TAPE, block
+from ops.primitive import EPS, NO_TAPE, block
 
 
 def normalise_targets(y):
@@ -66,9 +66,12 @@ def regression_loss(p, y, cosine, *, tape=NO_TAPE):
 
     p, y [..., K, T]; the norm is sqrt(||p||^2 + 1e-6).  Averages over leading axes too.
     """
+    if p.shape != y.shape or p.dtype != y.dtype:
+        raise ValueError(f"regression_loss: predictions {p.shape} of {p.dtype}, targets {y.shape} of {y.dtype}; "
+                         "give both the same shape and precision")
     inv = None
     if cosine:
-        inv = 1 / np.sqrt((p * p).sum(axis=-1, keepdims=True) + p.dtype.type(1e-6))
+        inv = 1 / np.sqrt((p * p).sum(axis=-1, keepdims=True) + p.dtype.type(EPS))
         p = p * inv
     tape.update(p=p, y=y, inv=inv, cosine=cosine)
     return ((p - y) ** 2).sum(axis=-1).mean()

@@ -9,6 +9,7 @@ from ops.baselines import baseline_named, method_label
 from ops.errors import InputError
 from ops.few_shot import check_ways, mean_and_sem
 from ops.tasks import require_shots
+from ops.theta_file import theta_dims
 
 HIDDEN_AND_OUTPUT = (128, 128, 128, 128, 32)  # the paper's evaluation network (Fig. 4)
 CURVE_POINTS = 10
@@ -92,7 +93,7 @@ def check_score(theta, dataset, sizes, settings, source="theta"):
     if not largest < LARGEST_INPUT:
         raise InputError(f"data '{dataset.name}' reaches {largest:.1g}, whose squares overflow float32; "
                          "scale the data to about 1")
-    B = theta["top_d/unit1/w"].shape[1]
+    B = theta_dims(theta)["batch_size"]
     if n < B:
         raise InputError(f"{source} needs batches of {B}, but data '{dataset.name}' has only {n} training examples; "
                          "give more data or a theta of a smaller batch size")

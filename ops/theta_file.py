@@ -32,7 +32,7 @@ def validate_theta(theta, source="theta", finite=True):
     if missing:
         raise InputError(f"{source}: array theta/{missing[0]} is missing ({len(missing)} in all); not a complete theta")
     if extra:
-        raise InputError(f"{source}: array theta/{extra[0]} is not a meta-parameter; see the README for the names")
+        raise InputError(f"{source}: array theta/{extra[0]} is not a meta-parameter; see theta_shapes in ops/initial.py")
     dtypes = {a.dtype for a in theta.values()}
     if len(dtypes) != 1 or dtypes.pop() not in FLOATS:
         raise InputError(f"{source}: arrays of theta must be all float32 or all float64")
@@ -82,7 +82,7 @@ def save_theta(path, theta, **config):
 def check_theta(theta, phi, x):
     """Raise InputError unless the batch x [B, N^0], phi and theta fit in size and in dtype."""
     validate_theta(theta, finite=False)  # a NaN shows in J; the kernels trust shapes
-    B = theta["top_d/unit1/w"].shape[1]
+    B = theta_dims(theta)["batch_size"]
     if x.ndim != 2 or x.shape[0] != B:
         raise InputError(f"theta is tied to batches of {B} (top_d/unit1), but x has shape {tuple(x.shape)}; "
                          f"give batches of {B} or a theta meta-trained with batch size {len(x)}")

@@ -135,7 +135,7 @@ def random_labelled(rng, U, M, K, inputs, classes, dtype=np.float64):
     return batch() + batch()
 
 
-def random_problem(seed, sizes, batch_size, U=2, M=2, K=8, classes=3, dtype=np.float64, **theta_dims):
+def random_problem(seed, sizes, batch_size, U=3, M=2, K=8, classes=3, dtype=np.float64, **theta_dims):
     """(theta, phi, x, labelled) to be given to `meta_gradient`."""
     rng = np.random.default_rng(seed)
     theta = random_theta(rng, batch_size, dtype=dtype, **theta_dims)

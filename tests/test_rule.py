@@ -9,6 +9,7 @@ import plain
 from checks import STEP, as_dtype, partly_aligned_direction, random_phi, random_problem, random_theta, relative_error, um
 from ops.activations import ACTIVATIONS
 from ops.adam import Adam, clip_by_global_norm, global_norm, piecewise_rate
+from ops.compute_h_input import error_signal
 from ops.theta_file import load_settings
 
 LR = 0.1  # large, so that every path into J counts
@@ -218,9 +219,28 @@ def test_a_feature_does_not_depend_on_its_neighbours(activation):
 
 def test_another_batch_size_is_refused_with_both_sizes():
     theta, phi, _, labelled = random_problem(0, [7, 6, 4], 5)
-    for call in (lambda x: um.unsupervised_update(phi, x[0], theta), lambda x: um.meta_gradient(theta, phi, x, labelled)):
+    for call in (lambda x: um.unsupervised_update(phi, x[0], theta), lambda x: um.hidden_states(phi, x[0], theta),
+                 lambda x: um.meta_gradient(theta, phi, x, labelled)):
         with pytest.raises(ValueError, match=r"batches of 5\b.*\(13, 7\)"):
-            call(np.zeros((2, 13, 7)))
+            call(np.zeros((3, 13, 7)))
+
+
+def test_an_array_of_theta_that_does_not_fit_reaches_no_kernel():
+    theta, phi, x, _ = random_problem(0, [7, 6, 4], 5)
+    with pytest.raises(ValueError, match="error/b"):
+        um.hidden_states(phi, x[0], theta | {"error/b": np.zeros(1)})
+    with pytest.raises(ValueError, match=r"\(1,\)"):
+        error_signal(np.zeros((4, 5, 6)), np.zeros((4, 5)), np.zeros((4, 5, 3)), np.zeros((3, 6)), np.zeros(1))
+
+
+def test_labels_of_other_points_or_precision_are_refused():
+    _, phi, _, labelled = random_problem(0, [7, 6, 4], 5)
+    xa, ya, xb, yb = (a[0, 0] for a in labelled)
+    for other in (yb[:1], yb[:, :1], yb.astype(np.float32)):
+        with pytest.raises(ValueError):
+            um.meta_objective(phi, xa, ya, xb, other)
+    with pytest.raises(ValueError, match="float32"):
+        um.base_model(phi, xa.astype(np.float32))
 
 
 @pytest.mark.parametrize("which", ["theta", "phi", "x"])
