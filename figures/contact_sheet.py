@@ -23,7 +23,7 @@ from ops.config import make_config
 from ops.errors import InputError
 from ops.task_options import TASK_SETTINGS, task_config
 from ops.tasks import Pool, Task, describe, load_glyphs, open_pools, parse_mixture, sample_task
-from ops.tasks.mixture import FIXED_TYPES
+from ops.tasks.mixture import FIXED_TYPES, SETS
 from ops.tasks.render import SIDE
 
 CLASSES, EXAMPLES = 3, 2  # of a panel; of a class.  Two images are what every class of a run has at least
@@ -368,7 +368,7 @@ def run(options):
     """
     config = task_config(options)
     mixture = parse_mixture(config.tasks)
-    check_outputs(options, [name for name, _ in mixture if name.endswith(".npz")])
+    check_outputs(options, [name for name, _ in mixture if name not in SETS])
     sheet = sheet_of(config, open_pools(mixture, config))
     write(sheet, options.picture)
     text = f"{in_words(sheet.numbers)}\ndrawn: {options.picture}, its numbers beside it"

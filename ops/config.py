@@ -19,7 +19,7 @@ def setting(default, text, **extra):
 class Config:
     """A meta-training run.  The defaults are the `laptop` preset; every field is a flag of `train.py`."""
 
-    # the rule (spec: theta's sizes)
+    # the rule: theta's sizes
     batch_size: int = setting(32, "B, unlabelled examples per inner step; theta is tied to it", low=2)
     hdims: int = setting(16, "H, channels of the hidden states h", low=1)
     delta: int = setting(16, "channels of the error signal d", low=1)
@@ -63,7 +63,7 @@ class Config:
     dropout: float = setting(0.25, "share of the inputs that both kinds of dropout set to zero", low=0, high=0.9)
     p_class_permutation: float = setting(0.0, "probability of a task whose classes have their pixels permuted, each by "
                                               "one of a fixed set of permutations", low=0, high=1)
-    class_permutations: int = setting(4, "size of that set", low=1)
+    class_permutations: int = setting(4, "size of that set", low=1, high=1000)
     p_x_shift: float = setting(0.0, "probability of a task whose images are moved along x at random", low=0, high=1)
     x_shift: int = setting(3, "... by this many pixels each way at most", low=0, high=13)
     # truncated segments (App. B, H.2)
@@ -88,7 +88,7 @@ class Config:
     workers: int = setting(0, "worker processes; 0 for one per usable core", low=0)
     mode: str = setting("sync", "sync: same theta for any number of workers; async: workers never wait (the paper's)",
                         choices=("sync", "async"))
-    staleness_limit: int = setting(20, "async: gradients of a theta this many meta-steps old are dropped", low=1)
+    staleness_limit: int = setting(20, "async: gradients of a theta more than this many meta-steps old are dropped", low=1)
     checkpoint_minutes: float = setting(2.0, "minutes between checkpoints", low=0)
     checkpoint_steps: int = setting(0, "meta-steps between checkpoints, besides; 0 for the clock alone", low=0)
     keep_checkpoints: int = setting(2, "how many checkpoints are kept", low=1)
@@ -97,10 +97,6 @@ class Config:
                                             "alone; at these steps --validate-steps must fall due too", low=0)
     validate_inner_steps: int = setting(200, "inner steps before a score on held-out letters", low=1)
     max_failures: int = setting(50, "non-finite gradients in a row that end the run", low=1)
-
-    def inputs(self):
-        """N^0 of the tasks."""
-        return 196
 
     def ways_list(self, field):
         """The numbers of classes in `glyph_ways` or `imagenet_ways`.  InputError if they are not 2 or more each."""

@@ -13,7 +13,7 @@ def stream(config, *key):
 
 
 def draw_task(config, pools, slot, generation, born):
-    """Lines 5-7 of Alg. 1: (task, layer sizes, inner steps, Generator for phi_0) of a slot's `generation`-th task.
+    """Where Alg. 1 samples a task and K: (task, layer sizes, inner steps, Generator for phi_0) of a slot's `generation`-th task.
 
     `born` is the meta-step at which it starts; the horizon grows with it (H.2).  The first tasks of
     all start somewhere inside their horizon, so that slots do not run in step.

@@ -2,9 +2,7 @@
 import gzip
 import os
 import pickle
-import struct
 import sys
-import zipfile
 
 import numpy as np
 import pytest
@@ -12,104 +10,19 @@ import pytest
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from ops.errors import InputError
-from ops.tasks import cifar, files_on_disk, reviews
+from ops.tasks import files_on_disk
 from ops.tasks.datasets import DATASETS, MORE_DATASETS, load_dataset
 from ops.tasks.image_sets import mean_of_2x2, read_imagenet16
-from ops.tasks.labelled import Dataset
+from ops.tasks.labelled import split_rows
 from ops.tasks.pickled import read_pickled_dict
-
-TRAIN_TEXTS = {"neg": ["Bad, BAD film.<br /><br />Don't!", "a bad end"], "pos": ["good film", "film zebra apple"]}
-TEST_TEXTS = {"neg": ["unseen words unseen unseen"], "pos": ["Good"]}
-
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
+from small_data import (cifar_images, idx_bytes, make_cifar_binary, make_cifar_python, make_idx, make_imagenet,
+                        make_omniglot, python2_pickle, rng)
+from small_data import refused as refused_by
 
 
 def refused(words, folder, name):
     """load_dataset(name, folder) raises InputError with one line that holds all the words."""
-    with pytest.raises(InputError) as caught:
-        load_dataset(name, str(folder))
-    text = str(caught.value)
-    assert "\n" not in text
-    for word in [words] if isinstance(words, str) else words:
-        assert word in text, text
-
-
-# ---- makers of small files
-
-def idx_bytes(array):
-    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + \
-        array.astype(np.uint8).tobytes()
-
-
-def make_idx(folder, place="mnist", pack=gzip.compress, n=20):
-    """Train and test files of n images; returns {split: (images, labels)}."""
-    os.makedirs(folder / place, exist_ok=True)
-    made, end = {}, ".gz" if pack is gzip.compress else ""
-    for split, seed in (("train", 1), ("t10k", 2)):
-        images, labels = rng(seed).integers(0, 256, (n, 28, 28)).astype(np.uint8), np.arange(n) % 10
-        (folder / place / f"{split}-images-idx3-ubyte{end}").write_bytes(pack(idx_bytes(images)))
-        (folder / place / f"{split}-labels-idx1-ubyte{end}").write_bytes(pack(idx_bytes(labels)))
-        made[split] = images, labels
-    return made
-
-
-def cifar_images(n=10, seed=0):
-    return rng(seed).integers(0, 256, (n, 3072)).astype(np.uint8), np.arange(n) % 10
-
-
-def make_cifar_binary(folder, n=10):
-    os.makedirs(folder / "cifar-10-batches-bin")
-    for k, name in enumerate(("data_batch_1", "data_batch_2", "test_batch")):
-        images, labels = cifar_images(n, k)
-        records = np.concatenate([labels[:, None].astype(np.uint8), images], axis=1)
-        (folder / "cifar-10-batches-bin" / f"{name}.bin").write_bytes(records.tobytes())
-
-
-def python2_pickle(images, labels):
-    """The bytes that Python 2 wrote for {"labels": [...], "data": array}, as in the published files."""
-    content = images.tobytes()
-    return (b"\x80\x02}q\x01(U\x06labelsq\x02]q\x03(" + b"".join(b"K" + bytes([c]) for c in labels) + b"eU\x04dataq\x04"
-            b"cnumpy.core.multiarray\n_reconstruct\nq\x05cnumpy\nndarray\nq\x06K\x00\x85q\x07U\x01bq\x08\x87q\tRq\n"
-            b"(K\x01K" + bytes([len(images)]) + b"M\x00\x0c\x86q\x0bcnumpy\ndtype\nq\x0cU\x02u1q\rK\x00K\x01\x87q\x0e"
-            b"Rq\x0f(K\x03U\x01|q\x10NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tq\x11b\x89T" +
-            struct.pack("<I", len(content)) + content + b"q\x12tq\x13bu.")
-
-
-def make_cifar_python(folder, protocol=2, n=10):
-    """protocol None: as Python 2 wrote it."""
-    os.makedirs(folder / "cifar-10-batches-py", exist_ok=True)
-    for k, name in enumerate(("data_batch_1", "data_batch_2", "test_batch")):
-        images, labels = cifar_images(n, k)
-        raw = python2_pickle(images, labels) if protocol is None else pickle.dumps(
-            {b"labels": labels.tolist(), b"data": images, b"batch_label": name.encode()}, protocol)
-        (folder / "cifar-10-batches-py" / name).write_bytes(raw)
-
-
-def make_imagenet(folder, save=np.savez, **changes):
-    os.makedirs(folder / "imagenet16", exist_ok=True)
-    arrays = {"data": rng().integers(0, 256, (13, 768)).astype(np.uint8), "labels": np.array([7] * 6 + [9] * 7)}
-    arrays = {key: value for key, value in (arrays | changes).items() if value is not None}
-    save(folder / "imagenet16" / "heldout_classes.npz", **arrays)
-    return arrays
-
-
-def make_omniglot(folder, save=np.savez, **changes):
-    arrays = {"x": rng().integers(0, 256, (20, 28, 28)).astype(np.uint8), "y": np.repeat([0, 1, 5], [6, 6, 8]),
-              "alphabet": np.repeat([0, 2], [12, 8])}
-    arrays = {key: value for key, value in (arrays | changes).items() if value is not None}
-    save(folder / "omniglot_28.npz", **arrays)
-    return arrays
-
-
-def make_imdb(folder, train=TRAIN_TEXTS, test=TEST_TEXTS):
-    for split, texts in (("train", train), ("test", test)):
-        for c in texts:
-            place = folder / "aclImdb" / split / c
-            place.mkdir(parents=True, exist_ok=True)
-            for i, text in enumerate(texts[c]):
-                (place / f"{i}_1.txt").write_text(text, encoding="utf-8")
+    refused_by(words, load_dataset, name, str(folder))
 
 
 # ---- names and folders
@@ -141,11 +54,26 @@ def test_the_embedded_sets_stay_the_default_and_an_unknown_name_lists_all():
     ("fashion14full", ["Fashion-MNIST", "train-images-idx3-ubyte.gz", "zalandoresearch"]),
     ("mnist3", ["MNIST", "train-images-idx3-ubyte.gz"]),
     ("cifar10", ["cifar-10-batches-bin", "cifar-10-binary.tar.gz", "data_batch_*.bin", "kriz"]),
-    ("imagenet16-heldout", ["heldout_classes.npz", "image-net.org"]),
+    ("imagenet16-heldout", ["val_data.npz", "Imagenet16_val_npz.zip", "train_data_batch_*.npz", "image-net.org"]),
     ("imdb", ["aclImdb", "aclImdb_v1.tar.gz", "ai.stanford.edu"]),
     ("omniglot", ["omniglot_28.npz", "brendenlake"])])
 def test_a_missing_data_set_says_what_it_is_called_and_where_it_is_had(tmp_path, name, words):
     refused(words + [str(tmp_path), "does not exist", "--data-dir", "UNSUP_META_DATA"], tmp_path, name)
+
+
+def test_any_file_that_is_there_is_a_users(tmp_path):
+    np.savez(tmp_path / "A1.npz", x=rng().random((12, 2)), y=np.arange(12) % 2)
+    os.rename(tmp_path / "A1.npz", tmp_path / "A1.bin")
+    assert load_dataset(str(tmp_path / "A1.bin")).name == "A1.bin"
+    refused(["A2.NPZ", "does not exist"], "", str(tmp_path / "A2.NPZ"))
+    refused(["A2.bin' is unknown", *DATASETS, ".npz"], "", str(tmp_path / "A2.bin"))
+
+
+def test_the_split_of_a_file_without_one_never_changes():
+    """Whoever compares with yesterday's scores, or trains on a file and scores on it later, relies on these rows."""
+    train, test = split_rows(np.arange(25) % 3, 3)
+    assert test.tolist() == [6, 7, 10, 12, 14, 15, 23]
+    assert sorted([*train, *test]) == list(range(25)) and (np.diff(train) > 0).all()
 
 
 # ---- averaging
@@ -393,80 +321,6 @@ def test_omniglot_files_that_are_refused(tmp_path):
     bad(["objects"], y=y.astype(object))
 
 
-# ---- IMDB
-
-def test_words_of_a_review():
-    assert reviews.words_of("Don't  STOP<br />me--now, 'quoted' A.B.C. über_all 10/10<br>!") == [
-        "don't", "stop", "me", "now", "quoted", "a", "b", "c", "über", "all", "10", "10"]
-    assert reviews.words_of(" <br /> ...") == []
-
-
-def test_imdb_is_a_bag_of_the_training_words(tmp_path):
-    make_imdb(tmp_path)
-    d = load_dataset("imdb", str(tmp_path))
-    assert d.classes == ("negative", "positive")
-    assert d.x_train.shape == (4, 1003) and d.x_test.shape == (2, 1003) and d.x_train.dtype == np.float32
-    assert d.y_train.tolist() == [0, 0, 1, 1] and d.y_test.tolist() == [0, 1]
-    words = ["bad", "film", "a", "apple", "don't", "end", "good", "zebra"]  # 3 each, then ties by name
-    bags = [{"bad", "film", "don't"}, {"a", "bad", "end"}, {"good", "film"}, {"film", "zebra", "apple"}]
-    for row, bag in zip(d.x_train, bags):
-        assert {words[i] for i in np.flatnonzero(row[:1000])} == bag and row[1000:].tolist() == [0, 1, 1]
-    assert np.flatnonzero(d.x_test[0]).tolist() == [1000, 1001, 1002]  # nothing of the test split is a word
-    assert np.flatnonzero(d.x_test[1]).tolist() == [words.index("good"), 1001, 1002]
-    assert set(np.unique(d.x_train)) == {0, 1}
-
-
-def test_the_vocabulary_ends_at_a_thousand_and_its_ties_are_by_name():
-    words = [f"w{i:04}" for i in range(1200)]
-    vocabulary = reviews.vocabulary_of([list(rng().permutation(words)), ["w1199"]])
-    assert list(vocabulary) == ["w1199"] + words[:999] and list(vocabulary.values()) == list(range(1000))
-    row = reviews.bag_of_words([["w0998", "w0999"]], vocabulary)[0]
-    assert np.flatnonzero(row).tolist() == [999, 1000, 1001, 1002]
-
-
-def test_imdb_is_cached_and_made_anew_when_the_tree_changes(tmp_path, monkeypatch):
-    make_imdb(tmp_path)
-    first = load_dataset("imdb", str(tmp_path))
-    cache = tmp_path / reviews.CACHE
-    assert cache.is_file()
-    with monkeypatch.context() as patch:
-        patch.setattr(reviews, "_read_text", None)  # not a file is opened again
-        second = load_dataset("imdb", str(tmp_path))
-    assert all(np.array_equal(a, b) for a, b in zip(first[1:5], second[1:5]))
-    review = tmp_path / "aclImdb" / "test" / "pos" / "0_1.txt"
-    review.write_text("a zebra")
-    assert np.flatnonzero(load_dataset("imdb", str(tmp_path)).x_test[1]).size == 4
-    status = review.stat()
-    review.write_text("a apple")  # as long as it was, a second later
-    os.utime(review, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
-    assert load_dataset("imdb", str(tmp_path)).x_test[1, 3] == 1
-    cache.write_bytes(cache.read_bytes()[:-50])
-    assert load_dataset("imdb", str(tmp_path)).x_test[1, 3] == 1
-    monkeypatch.setattr(reviews, "VERSION", reviews.VERSION + 1)
-    before = cache.read_bytes()
-    load_dataset("imdb", str(tmp_path))
-    assert cache.read_bytes() != before
-
-
-def test_imdb_needs_no_writable_folder(tmp_path):
-    make_imdb(tmp_path)
-    os.mkdir(tmp_path / reviews.CACHE)  # nothing can be written there
-    assert load_dataset("imdb", str(tmp_path)).x_train.shape == (4, 1003)
-    assert not list(tmp_path.glob(".*"))
-
-
-def test_imdb_trees_that_are_refused(tmp_path):
-    make_imdb(tmp_path)
-    review = tmp_path / "aclImdb" / "train" / "pos" / "1_1.txt"
-    review.write_bytes(b"caf\xe9 film")
-    refused([str(review), "UTF-8", "byte 3"], tmp_path, "imdb")
-    review.unlink()
-    (review.parent / "0_1.txt").unlink()
-    refused([str(review.parent), "'positive' is empty"], tmp_path, "imdb")
-    os.rmdir(review.parent)
-    refused([str(review.parent), "cannot be listed"], tmp_path, "imdb")
-
-
 # ---- two moons
 
 def test_two_moons_are_two_half_circles_and_always_the_same():
@@ -482,75 +336,3 @@ def test_two_moons_are_two_half_circles_and_always_the_same():
         assert abs(radius.mean() - 1) < 0.02 and abs(radius.std() - 0.1) < 0.02
         assert (sign * offset[:, 1] > -0.5).all()
     assert not np.isin(d.x_test, d.x_train).all(1).any()
-
-
-# ---- fuzz
-
-def mutations(raw, g, n):
-    """n damaged copies: bytes changed, the end cut off, bytes put in or taken out; half near the ends."""
-    for _ in range(n):
-        copy, near = bytearray(raw), g.random() < 0.5
-        place = int(g.integers(min(len(raw), 300))) if near else int(g.integers(len(raw)))
-        place = len(raw) - 1 - place if g.random() < 0.3 else place
-        kind = g.integers(4)
-        if kind == 0:
-            for at in (place, *g.integers(len(raw), size=g.integers(3))):
-                copy[at] = g.integers(256)
-        elif kind == 1:
-            del copy[place:]
-        elif kind == 2:
-            copy[place:place] = g.bytes(int(g.integers(1, 9)))
-        else:
-            del copy[place:place + int(g.integers(1, 9))]
-        yield bytes(copy)
-
-
-FUZZED = {
-    "gzipped images": (make_idx, "mnist28", "mnist/train-images-idx3-ubyte.gz"),
-    "gzipped labels": (make_idx, "mnist3", "mnist/t10k-labels-idx1-ubyte.gz"),
-    "images": (lambda f: make_idx(f, pack=bytes), "mnist14full", "mnist/t10k-images-idx3-ubyte"),
-    "labels": (lambda f: make_idx(f, pack=bytes), "mnist14full", "mnist/train-labels-idx1-ubyte"),
-    "CIFAR binary": (make_cifar_binary, "cifar10", "cifar-10-batches-bin/data_batch_1.bin"),
-    "CIFAR Python 2": (lambda f: make_cifar_python(f, None), "cifar10", "cifar-10-batches-py/test_batch"),
-    "CIFAR Python 3": (make_cifar_python, "cifar10", "cifar-10-batches-py/data_batch_1"),
-    "CIFAR protocol 4": (lambda f: make_cifar_python(f, 4), "cifar10", "cifar-10-batches-py/data_batch_2"),
-    "ImageNet": (make_imagenet, "imagenet16-heldout", "imagenet16/heldout_classes.npz"),
-    "Omniglot": (lambda f: make_omniglot(f, np.savez_compressed), "omniglot", "omniglot_28.npz"),
-    "review": (make_imdb, "imdb", "aclImdb/train/neg/0_1.txt"),
-    "cache of reviews": (lambda f: make_imdb(f) or load_dataset("imdb", str(f)), "imdb", reviews.CACHE)}
-
-
-@pytest.mark.parametrize("kind", FUZZED)
-def test_a_damaged_file_is_read_or_refused(tmp_path, kind):
-    make, name, place = FUZZED[kind]
-    make(tmp_path)
-    path, g, read = tmp_path / place, rng(len(kind)), 0
-    whole = load_dataset(name, str(tmp_path))
-    for content in mutations(path.read_bytes(), g, 60):
-        path.write_bytes(content)
-        try:
-            d = load_dataset(name, str(tmp_path))
-        except InputError as error:
-            text = str(error)
-            assert "\n" not in text and str(tmp_path) in text and kind != "cache of reviews"
-            continue
-        read += 1
-        assert isinstance(d, Dataset) and d.x_train.shape[1] == whole.x_train.shape[1]
-        for x, y in ((d.x_train, d.y_train), (d.x_test, d.y_test)):
-            assert len(x) == len(y) and x.min() >= 0 and x.max() <= 1 and y.max() < len(d.classes)
-        if kind == "cache of reviews":
-            assert all(np.array_equal(a, b) for a, b in zip(whole[1:5], d[1:5]))
-    assert read < 60 or kind in ("cache of reviews", "review")
-
-
-def test_a_member_that_is_no_array_is_refused(tmp_path):
-    with zipfile.ZipFile(tmp_path / "omniglot_28.npz", "w") as archive:
-        for key in ("x", "y", "alphabet"):
-            archive.writestr(key, b"text")
-    refused(["omniglot_28.npz", "no arrays"], tmp_path, "omniglot")
-
-
-def test_read_batch_alone_names_a_missing_file(tmp_path):
-    for read in (cifar.read_binary_batch, cifar.read_python_batch):
-        with pytest.raises(InputError, match="none.*cannot be read"):
-            read(str(tmp_path / "none"))

@@ -8,6 +8,7 @@ import unicodedata
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib import ft2font
 from matplotlib.ft2font import FT2Font
 
 from ops.errors import InputError
@@ -304,6 +305,27 @@ def test_the_file_is_used_and_other_options_have_other_files(pool, folder, monke
         (bundled_fonts(), [], False, 1000), (bundled_fonts()[1:], [], False, 1000), (bundled_fonts(), [], True, 1000),
         (bundled_fonts(), [], False, 999), (bundled_fonts(), ["none.ttf"], False, 1000))}
     assert len(keys) == 5
+
+
+def test_another_font_under_the_same_name_or_another_version_has_another_file(tmp_path, monkeypatch):
+    for place, source in (("a", "cmr10.ttf"), ("b", "cmr10.ttf"), ("c", "cmtt10.ttf")):
+        (tmp_path / place).mkdir()
+        shutil.copy(FONTS[source], tmp_path / place / "Mine.ttf")
+    a, b, c = (MODULE._key([str(tmp_path / place / "Mine.ttf")], [], False, 50) for place in "abc")
+    assert a == b != c
+    system, keys = str(tmp_path / "c" / "Mine.ttf"), set()
+    for size, time in ((5, 1), (6, 1), (6, 2)):  # an installed font is told by its size and time of change
+        (tmp_path / "c" / "Mine.ttf").write_bytes(bytes(size))
+        os.utime(system, (time, time))
+        keys.add(MODULE._key([], [system], False, 50))
+    assert len(keys) == 3
+    plain = MODULE._key([], [], False, 50)
+    for module, name in ((MODULE, "RENDERING"), (matplotlib, "__version__"), (ft2font, "__freetype_version__"),
+                         (unicodedata, "unidata_version")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, "another")
+            assert MODULE._key([], [], False, 50) != plain, name
+    assert MODULE._key([], [], False, 50) == plain
 
 
 def test_a_damaged_or_foreign_file_is_made_anew(tmp_path, monkeypatch):

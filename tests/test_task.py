@@ -175,6 +175,21 @@ def test_pairs_of_images_are_drawn_alike_often():
 
 # ---- classes with fewer images than a pair of batches needs
 
+@pytest.mark.parametrize("counts", [(6, 4), (3, 9), (1, 9), (2, 2)])
+@pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(max_shift=1)])
+def test_check_pairs_raises_what_a_pair_of_batches_would(counts, augmentation):
+    task = numbered_task(counts, augmentation)
+    for shots in range(5):
+        raised = []
+        for call in (lambda: task.check_pairs(shots), lambda: task.labelled_pair(rng(), shots, 1)):
+            try:
+                call()
+                raised.append(None)
+            except InputError as error:
+                raised.append(str(error))
+        assert raised[0] == raised[1] and (raised[0] is not None) >= (shots == 0)
+
+
 SHIFTED = Augmentation(max_shift=1)
 
 

@@ -1,4 +1,4 @@
-"""What a task does to the images it draws (spec.md section 6), in one pass over each of them.
+"""What a task does to the images it draws (H.1), in one pass over each of them.
 
 In this order: rotation, shift, the class's own order of the pixels, x-shift, dropout, and last the task's
 permutation of the inputs.  All random numbers are drawn by NumPy beforehand (`draw_motions`), so the compiled

@@ -42,11 +42,16 @@ def load_dataset(name_or_path, data_dir=None):
         return _load_embedded(name_or_path)
     if name_or_path in MORE_DATASETS:
         return MORE_DATASETS[name_or_path](name_or_path, files_on_disk.data_dir(data_dir))
-    if name_or_path.endswith(".npz") or os.path.exists(name_or_path):
+    if is_user_file(name_or_path):
         return _load_user(name_or_path)
     raise InputError(f"data set '{name_or_path}' is unknown; give one of "
                      f"{', '.join([*DATASETS, *MORE_DATASETS])}, or the path of an .npz with x "
                      "and y")
+
+
+def is_user_file(name):
+    """Whether a name that is no data set's means a file of the user's: it ends in .npz or .NPZ, or is there."""
+    return name.lower().endswith(".npz") or os.path.exists(name)
 
 
 def require_shots(dataset, shots, held_out=1):
@@ -93,25 +98,30 @@ def _load_embedded(name):
 
 def _load_user(path):
     x, y = read_npz(path, ("x", "y"))
-    x = checked_x(path, x)
+    check_x(path, x)
+    x = vectors(path, x)
     values, labels = checked_labels(path, "y", y, len(x))
     train, test = split_rows(labels, len(values))
     return Dataset(os.path.basename(path), x[train], labels[train], x[test], labels[test],
                    tuple(str(v) for v in values))
 
 
-def checked_x(path, x):
-    """x of a user's file -> [n, features] float32, or InputError."""
+def check_x(path, x):
+    """InputError unless x of a user's file has a shape and a type as `load_dataset` wants; no value is read."""
     if x.ndim not in (2, 3, 4) or 0 in x.shape:
         raise InputError(f"'{path}': x is {list(x.shape)}; give [n, features], [n, h, w] or "
                          "[n, h, w, c], none of them 0")
     if x.dtype != np.uint8 and x.dtype.kind != "f":
         raise InputError(f"'{path}': x is {x.dtype}; give uint8 images or floats")
+
+
+def vectors(path, x):
+    """x that `check_x` let pass -> [n, features] float32; InputError for a value that is not finite in it."""
     x = x.reshape(len(x), -1)
     if x.dtype == np.uint8:
         return unit(x)
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows float32 is reported below
-        x = x.astype(np.float32)
+        x = x.astype(np.float32, copy=False)
     bad = np.argwhere(~np.isfinite(x))
     if len(bad):
         raise InputError(f"'{path}': x holds {len(bad)} values that are NaN, infinite or too large "

@@ -1,6 +1,6 @@
 """Letters rendered with Matplotlib's own fonts, and few-shot tasks drawn from them.
 
-The workshop paper's training set is "10 of the 26 letters" at 14x14 (spec.md section 6).  Digits
+The workshop paper's training set is "10 of the 26 letters" at 14x14.  Digits
 are never rendered, so that MNIST stays unseen, and HELD_OUT_LETTERS are never trained on.
 """
 import functools

@@ -4,7 +4,6 @@ Colour is channel first in every pool: feature (c * side + row) * side + column.
 features is the pool's own affair and theta never sees it, since a task permutes its inputs.
 """
 import functools
-import glob
 import os
 
 import numpy as np
@@ -13,13 +12,14 @@ from ..errors import InputError
 from .area import halve
 from .cifar import CLASSES as CIFAR_CLASSES
 from .cifar import read_cifar
-from .datasets import checked_x, load_dataset
+from .datasets import check_x, load_dataset, vectors
 from .files_on_disk import missing, read_npz
-from .image_sets import IMAGENET, IMAGENET_CLASSES, read_imagenet16
+from .image_sets import (HELDOUT_FILE, IMAGENET, IMAGENET_CLASSES, heldout_labels, read_imagenet16,
+                         training_files)
 from .labelled import checked_labels, split_rows
 from .pool import Pool, check_pool
 
-HELDOUT_CLASSES, HELDOUT_SEED = 40, 0  # of ImageNet, where no file says which
+HELD_OUT = "held out "  # how the name of the group begins that tells which labels a pool lacks; it has no class
 PARTS = 30  # CIFAR-10's images are made smaller in so many parts, to spare memory
 
 
@@ -43,32 +43,21 @@ def embedded_pool(name):
     return _grouped(name, data.x_train, data.y_train, data.classes, 14, 1)
 
 
-def heldout_labels(folder=None):
-    """The labels of the ImageNet classes that are never meta-trained on: [C], 1 to 1000, rising.
-
-    None, if `folder` holds `imagenet16/heldout_classes.npz`: it is of other classes than the training files
-    and counts them on its own.  Else always the same 40, drawn with HELDOUT_SEED.
-    """
-    if folder and os.path.exists(_heldout_path(folder)):
-        return np.zeros(0, np.intp)
-    drawn = np.random.default_rng(HELDOUT_SEED).permutation(IMAGENET_CLASSES)[:HELDOUT_CLASSES]
-    return np.sort(drawn) + 1
-
-
 def imagenet16_pool(folder):
     """All of `imagenet16/train_data_batch_*.npz` but the held-out classes -> Pool, 768 inputs; whole 0.95 GB.
 
     The labels count the same classes in every training file.  Left out are `heldout_labels` and each class of
-    which an image is also in `heldout_classes.npz`.  Classes are named by their labels.  Files are read twice,
-    so that no more than one is in memory beside the pool.  Raises InputError as `read_imagenet16`, for missing
-    files, and if fewer than two classes are left.
+    which an image is also in `heldout_classes.npz`; `labels_left_out` tells which of those that are in the files.
+    Classes are named by their labels.  Files are read twice, so that no more than one is in memory beside the
+    pool.  Raises InputError as `read_imagenet16`, for missing files, and if fewer than two classes are left.
     """
-    base = os.path.join(folder, IMAGENET.place)
-    paths = sorted(glob.glob(os.path.join(glob.escape(base), "train_data_batch_*.npz")))
+    base, paths = os.path.join(folder, IMAGENET.place), training_files(folder)
     if not paths:
         raise missing(os.path.join(base, "train_data_batch_*.npz"), IMAGENET, "train_data_batch_*.npz")
-    heldout = np.union1d(heldout_labels(folder), _classes_seen_in_heldout(folder, paths))
-    counts = sum(np.bincount(_imagenet_batch(path, heldout)[1], minlength=IMAGENET_CLASSES + 1) for path in paths)
+    heldout = np.union1d(heldout_labels(folder), _labels_of_shared_images(folder, paths))
+    counts = sum(np.bincount(_imagenet_batch(path, ())[1], minlength=IMAGENET_CLASSES + 1) for path in paths)
+    left_out = HELD_OUT + " ".join(str(label) for label in heldout if counts[label])
+    counts[heldout] = 0
     labels = np.flatnonzero(counts)
     if len(labels) < 2:
         raise InputError(f"'{base}': {len(labels)} classes are left without the {len(heldout)} held-out ones; add "
@@ -80,26 +69,28 @@ def imagenet16_pool(folder):
         y = y[order]
         images[free[y] + np.arange(len(y)) - np.searchsorted(y, y)] = data[order]
         free += np.bincount(y, minlength=len(free))
-    return _checked(Pool("imagenet16", images, counts[labels], tuple(map(str, labels)), 16, 3))
+    return _checked(Pool("imagenet16", images, counts[labels], tuple(map(str, labels)), 16, 3, {left_out: ()}))
 
 
-def _heldout_path(folder):
-    return os.path.join(folder, IMAGENET.place, "heldout_classes.npz")
+def labels_left_out(pool):
+    """The labels, rising, that `imagenet16_pool` left out of this Pool since they are held out."""
+    return [int(label) for group in pool.groups if group.startswith(HELD_OUT) for label in group.split()[2:]]
 
 
-def _classes_seen_in_heldout(folder, paths):
-    """Labels of training classes of which some image is, byte for byte, in the file of held-out classes."""
-    if not os.path.exists(_heldout_path(folder)):
+def _labels_of_shared_images(folder, paths):
+    """Labels of training classes of which some image is, byte for byte, in the user's file of held-out classes."""
+    own = os.path.join(folder, IMAGENET.place, HELDOUT_FILE)
+    if not os.path.exists(own):
         return np.zeros(0, np.intp)
-    heldout, found = {image.tobytes() for image in read_imagenet16(_heldout_path(folder))[0]}, set()
+    heldout, found = {image.tobytes() for image in read_imagenet16(own)[0]}, set()
     for path in paths:
         data, labels = _imagenet_batch(path, ())
         found.update(int(y) for image, y in zip(data, labels) if image.tobytes() in heldout)
     return np.array(sorted(found), np.intp)
 
 
-def user_pool(path):
-    """The training split of a user's `.npz` (x, y as for `load_dataset`) -> Pool.
+def user_pool(path, name=None):
+    """The training split of a user's `.npz` (x, y as for `load_dataset`) -> Pool `name`, else the file's name.
 
     These are the rows of `load_dataset(path).x_train`, so scoring on the same file meets images that were
     never trained on.  uint8 stays uint8.  Square images [n, h, h] and [n, h, h, c] can be shifted and rotated,
@@ -108,16 +99,20 @@ def user_pool(path):
     Raises InputError as `load_dataset`.
     """
     x, y = read_npz(path, ("x", "y"))
-    vectors = checked_x(path, x)
+    check_x(path, x)
+    if x.dtype != np.uint8:
+        x = vectors(path, x).reshape(x.shape)
     values, labels = checked_labels(path, "y", y, len(x))
     rows, _ = split_rows(labels, len(values))
-    kept = (x if x.dtype == np.uint8 else vectors.reshape(x.shape))[rows]
-    square = kept.ndim > 2 and kept.shape[1] == kept.shape[2]
-    side, channels = (kept.shape[1], kept.shape[3] if kept.ndim == 4 else 1) if square else (None, 1)
-    if square and kept.ndim == 4:
-        kept = kept.transpose(0, 3, 1, 2)
-    return _grouped(os.path.basename(path), kept.reshape(len(kept), -1), labels[rows], tuple(map(str, values)),
-                    side, channels)
+    rows = rows[np.argsort(labels[rows], kind="stable")]
+    square = x.ndim > 2 and x.shape[1] == x.shape[2]
+    side, channels = (x.shape[1], x.shape[3] if x.ndim == 4 else 1) if square else (None, 1)
+    if square and x.ndim == 4:
+        x = x.transpose(0, 3, 1, 2)
+    images = np.ascontiguousarray(x[rows]).reshape(len(rows), -1)
+    counts = np.bincount(labels[rows], minlength=len(values))
+    name = name or os.path.basename(path)
+    return _checked(Pool(name, images, counts, tuple(map(str, values)), side, channels))
 
 
 def _imagenet_batch(path, heldout):

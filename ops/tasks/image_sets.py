@@ -4,6 +4,7 @@ Colour comes channel first, as CIFAR-10's and ImageNet's own files have it: feat
 (c * side + row) * side + column, so `x.reshape(n, 3, side, side)` gives the planes back.
 float32 takes 4 bytes a pixel: all of MNIST at 28x28 is 220 MB, CIFAR-10 at 16x16 184 MB.
 """
+import glob
 import os
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from ..errors import InputError
 from .cifar import CLASSES as CIFAR_CLASSES
 from .cifar import read_cifar
-from .files_on_disk import Source, place_of, read_npz
+from .files_on_disk import Source, missing, place_of, read_npz
 from .idx import read_idx_split
 from .labelled import Dataset, checked_labels, require_every_class, split_rows, unit
 
@@ -31,6 +32,8 @@ IDX_SETS = {"mnist28": (MNIST, DIGITS, 28), "fashion28": (FASHION, FASHION_CLASS
             "mnist14full": (MNIST, DIGITS, 14), "fashion14full": (FASHION, FASHION_CLASSES, 14)}
 STACKS = {"train": 20000, "t10k": 5000}  # of three digits; 235 MB as float32
 IMAGENET_CLASSES = 1000
+HELDOUT_CLASSES, HELDOUT_SEED = 40, 0  # of ImageNet, where no file of the user's says which
+HELDOUT_FILE = "heldout_classes.npz"
 
 
 def mean_of_2x2(images):
@@ -104,14 +107,59 @@ def load_cifar10(name, folder):
 
 
 def load_imagenet16_heldout(name, folder):
-    """`imagenet16/heldout_classes.npz`, the ImageNet classes never meta-trained on -> Dataset.
+    """The ImageNet classes never meta-trained on -> Dataset: 768 inputs, channel first.
 
-    768 inputs, channel first; of each class a third, rounded down, is the test split, always the
-    same.  Raises InputError as `read_imagenet16` and for a class of fewer than 3 images.
+    All of `imagenet16/heldout_classes.npz`, if that is there.  Else the rows of `heldout_labels` of
+    `val_data.npz` (2,000 images if whole, 6 MB), else of the training files (52,000, 160 MB), where
+    meta-training leaves them out.  Of each class a third, rounded down, is the test split, always
+    the same; classes are named by their labels.
+    Raises InputError as `read_imagenet16`, if there is none of these files, for fewer than two of
+    the classes, and for a class of fewer than 3 images.
     """
-    path = place_of(folder, IMAGENET, "heldout_classes.npz")
-    data, values, labels = read_imagenet16(path)
-    return _split_dataset(name, path, data, labels, tuple(map(str, values)))
+    base = os.path.join(folder, IMAGENET.place)
+    own, validation = os.path.join(base, HELDOUT_FILE), os.path.join(base, "val_data.npz")
+    if os.path.exists(own):
+        data, values, labels = read_imagenet16(own)
+        return _split_dataset(name, own, data, labels, tuple(map(str, values)))
+    paths = [validation] if os.path.exists(validation) else training_files(folder)
+    if not paths:
+        raise missing(validation, IMAGENET, "val_data.npz or all train_data_batch_*.npz")
+    drawn, parts = heldout_labels(), []
+    for path in paths:
+        data, values, labels = read_imagenet16(path)
+        keep = np.isin(values, drawn)[labels]
+        parts.append((data[keep], values[labels[keep]].astype(np.intp)))
+    data, y = (np.concatenate(part) for part in zip(*parts))
+    place = paths[0] if len(paths) == 1 else base
+    values, labels = np.unique(y, return_inverse=True)
+    if len(values) < 2:
+        raise InputError(f"'{place}' has {len(values)} of the {len(drawn)} held-out labels {drawn[0]}, "
+                         f"{drawn[1]} ... {drawn[-1]}; get val_data.npz or all training files from "
+                         f"{IMAGENET.origin}")
+    return _split_dataset(name, place, data, labels, tuple(map(str, values)))
+
+
+def training_files(folder):
+    """Sorted paths of `imagenet16/train_data_batch_*.npz` under the data folder; none is no error."""
+    base = glob.escape(os.path.join(folder, IMAGENET.place))
+    return sorted(glob.glob(os.path.join(base, "train_data_batch_*.npz")))
+
+
+def heldout_labels(folder=None):
+    """Labels, in the numbering of the training files, held out of meta-training: [.], rising.
+
+    Always the same 40 of 1..1000: the first 40 of np.random.default_rng(0).permutation(1000), plus
+    1, sorted (9, 26, 37, 82, 145 ... 971).  Whoever makes a `heldout_classes.npz` should make it of
+    these.  None, if `folder` holds an `imagenet16/heldout_classes.npz` in which there is another
+    label: its numbering is then taken for its own, and only `imagenet16_pool` can tell, by the
+    images, which training classes are in it.  Raises InputError as `read_imagenet16` of that file.
+    """
+    drawn = np.random.default_rng(HELDOUT_SEED).permutation(IMAGENET_CLASSES)[:HELDOUT_CLASSES]
+    drawn = np.sort(drawn) + 1
+    path = os.path.join(folder, IMAGENET.place, HELDOUT_FILE) if folder else ""
+    if os.path.exists(path) and not np.isin(read_imagenet16(path)[1], drawn).all():
+        return drawn[:0]
+    return drawn
 
 
 def read_imagenet16(path):

@@ -1,19 +1,21 @@
-"""The mixture of task sets that theta is meta-trained on, and how a task is drawn from it (spec.md section 6).
+"""The mixture of task sets that theta is meta-trained on, and how a task is drawn from it (H.1).
 
 A mixture is written "glyphs:0.5,cifar10:0.25,mine.npz:0.25".  Each set gives tasks of its own kinds; dropout, pixel
 orders and x-shifts come on top, each with a probability of its own.
 """
 import functools
 import math
+import os
 
 import numpy as np
 
 from ..errors import InputError
 from .augment import Augmentation
+from .datasets import is_user_file
 from .files_on_disk import data_dir
 from .glyph_pool import different_classes, glyph_pool
 from .glyphs import letters, load_glyphs, sample_letters_task
-from .image_pools import cifar10_pool, imagenet16_pool, user_pool
+from .image_pools import cifar10_pool, imagenet16_pool, labels_left_out, user_pool
 from .pool import Pool
 from .render import SIDE
 from .task import make_task
@@ -21,22 +23,27 @@ from .task import make_task
 SETS = ("letters", "glyphs", "cifar10", "imagenet16")
 FIXED_TYPES = ("letters", "maths", "currency")  # groups of glyphs with a 10-way problem of their own
 FIXED_WAYS = 10  # of these, and of CIFAR-10
+FEW_LABELS = 8  # so many left-out labels are named in a log, more are counted
 
 
-def parse_mixture(text):
+def parse_mixture(text, opened=()):
     """"NAME:SHARE,NAME,..." -> [(name, share)], shares adding up to 1.
 
-    A name is one of SETS or a path that ends in .npz (without commas); a name alone has share 1, one of share 0
-    is left out.  InputError for another name, a name twice, a share that is no number, negative or not finite,
-    and shares that are all 0.
+    A name is one of SETS or the path (without commas) of a file, which must exist unless it ends in .npz or is
+    among the names `opened`; a name alone has share 1, one of share 0 is left out.  InputError for another name,
+    a name twice, a share that is no number, negative or not finite, and shares that are all 0.
     """
+    def is_file(name):
+        return name in opened or is_user_file(name)
+
     found = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, colon, share = part.rpartition(":")
-        if not colon or part.endswith(".npz"):
+        if not colon or is_file(part):
             name, share = part, "1"
-        if name not in SETS and not name.endswith(".npz"):
-            raise InputError(f"--tasks: set {name!r} is unknown; give {', '.join(SETS)} or a path that ends in .npz")
+        if name not in SETS and not is_file(name):
+            raise InputError(f"--tasks: set {name!r} is unknown and no file; give {', '.join(SETS)} or the path of "
+                             "an .npz with x and y")
         if name in found:
             raise InputError(f"--tasks names {name!r} twice; give it once, with its whole share")
         try:
@@ -48,7 +55,7 @@ def parse_mixture(text):
     total = sum(found.values())
     if not 0 < total < math.inf:
         raise InputError(f"--tasks is {text!r}, whose shares add up to {total:g}; give one or more of "
-                         f"{', '.join(SETS)} or a path that ends in .npz, as NAME or NAME:SHARE")
+                         f"{', '.join(SETS)} or the path of an .npz with x and y, as NAME or NAME:SHARE")
     return [(name, share / total) for name, share in found.items() if share]
 
 
@@ -65,6 +72,7 @@ def open_pools(mixture, config):
 
     Whatever a task of theirs would refuse is refused here: missing data (see `files_on_disk.missing`), classes
     with too few images, fewer classes than ways, shifts that images are too small for.  InputError in each case.
+    A user's file gives a Pool named as the file, or, if another set is named so too, by its path as given.
     """
     folder, pools = data_dir(config.data_dir), {}
     openers = {"cifar10": lambda: cifar10_pool(folder), "imagenet16": lambda: imagenet16_pool(folder),
@@ -72,9 +80,20 @@ def open_pools(mixture, config):
                                             config.digits == "yes", cache_dir=folder)}
     for name, _ in mixture:
         if name != "letters":
-            pools[name] = openers[name]() if name in openers else user_pool(name)
+            pools[name] = openers[name]() if name in openers else user_pool(name, _pool_name(name, mixture))
             _check_tasks(name, pools[name], config)
     return pools
+
+
+def _pool_name(path, mixture):
+    """What logs call a user's file: its name, if that tells it from the other sets of the mixture, else its path."""
+    others = {_log_name(os.path.basename(name)) for name, _ in mixture if name != path}
+    return path if _log_name(os.path.basename(path)) in others else os.path.basename(path)
+
+
+def _log_name(pool_name):
+    """The part of a task's name before "-", which is what logs call its set."""
+    return pool_name.replace("-", "_")
 
 
 def _check_tasks(name, pool, config):
@@ -90,7 +109,7 @@ def _check_tasks(name, pool, config):
     else:
         kinds = [Augmentation(max_shift=config.image_shift if pool.side else 0)]
     for kind in kinds:
-        make_task(rng, name, "", pool, every, kind).labelled_pair(rng, config.shots, 1)
+        make_task(rng, name, "", pool, every, kind).check_pairs(config.shots)
         make_task(rng, name, "", pool, every, _with_everything(config, pool, kind))
 
 
@@ -106,7 +125,7 @@ def sample_task(rng, config, pools, split="train"):
     """
     if split != "train":
         return sample_letters_task(rng, load_glyphs(), config.ways, config.max_shift, letters(split))
-    name = choose_set(rng, parse_mixture(config.tasks))
+    name = choose_set(rng, parse_mixture(config.tasks, pools))
     top = _on_top(rng, config)
     if name == "letters":
         return _letters_task(rng, config, top)
@@ -117,6 +136,8 @@ def sample_task(rng, config, pools, split="train"):
 
 def describe(mixture, pools, case="both"):
     """A line for a log on each set of the mixture: share, images, classes, inputs, megabytes.
+
+    That of ImageNet ends with the labels that are left out since they are held out, or with their number.
 
     case  of the letters, as config.case
     """
@@ -129,13 +150,24 @@ def describe(mixture, pools, case="both"):
             counts = counts[[c in letters("train", case) for c in pool.class_names]]
         lines.append(f"{name}: {share:.1%} of the tasks, {counts.sum():,} images of {len(counts):,} classes "
                      f"({counts.min():,} to {counts.max():,} each), {pool.images.shape[1]} inputs, "
-                     f"{pool.images.nbytes / 1e6:.1f} MB")
+                     f"{pool.images.nbytes / 1e6:.1f} MB{_left_out(pool) if name == 'imagenet16' else ''}")
     return "\n".join(lines)
 
 
-def largest_inputs(config, pools):
+def _left_out(pool):
+    """", labels 18 and 79 left out: held out", the end of ImageNet's line."""
+    labels = [str(label) for label in labels_left_out(pool)]
+    if not labels:
+        return ", no label held out"
+    if len(labels) > FEW_LABELS:
+        return f", {len(labels)} labels held out"
+    listed = " and ".join(filter(None, (", ".join(labels[:-1]), labels[-1])))
+    return f", label{'s' * (len(labels) > 1)} {listed} left out: held out"
+
+
+def largest_inputs(pools):
     """The largest N0 of the tasks of a run; held-out letters are among them."""
-    return max([config.inputs()] + [pool.images.shape[1] for pool in pools.values()])
+    return max([SIDE * SIDE] + [pool.images.shape[1] for pool in pools.values()])
 
 
 # --- The sets -------------------------------------------------------------------------------------
@@ -197,8 +229,7 @@ def _images_task(rng, config, name, pool, top):
         augmentation = augmentation._replace(x_shift=0)
     size = f"{pool.side}x{pool.side}" if pool.side else f"{pool.images.shape[1]} inputs"
     names = " ".join(pool.class_names[c] for c in classes)
-    # The part of a task's name before "-" is what logs call its set.
-    return make_task(rng, f"{pool.name.replace('-', '_')}-{ways}", f"{pool.name} {size}, {ways} of {count}: {names}, "
+    return make_task(rng, f"{_log_name(pool.name)}-{ways}", f"{pool.name} {size}, {ways} of {count}: {names}, "
                      f"{augmentation.describe() or 'as they are'}", pool, classes, augmentation)
 
 

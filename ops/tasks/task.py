@@ -1,5 +1,4 @@
-"""`Task`: the labelled images, the input permutation and the random batches of one few-shot problem (spec.md
-section 6)."""
+"""`Task`: the labelled images, the input permutation and the random batches of one few-shot problem (H.1)."""
 import numpy as np
 
 from ..errors import InputError
@@ -92,6 +91,10 @@ class Task:
         """
         x, y = self._labelled(rng, shots, draws, parts=2)
         return x[0], y[0], x[1], y[1]
+
+    def check_pairs(self, shots):
+        """InputError if `labelled_pair` would raise it; nothing is drawn."""
+        self._require(shots, parts=2)
 
     def segment(self, rng, unrolls, batch_size, pairs, shots):
         """All data of one truncated segment: U unrolled updates, M pairs of batches after each.
