@@ -10,39 +10,42 @@ inner step) alone, never on which worker it is, so in sync mode theta is the sam
 number of workers.
 """
 import dataclasses
-import json
 import math
 import os
 import signal
 import sys
 import time
 from collections import deque
+from contextlib import ExitStack
 from pathlib import Path
 
 from ops.workers import ONE_THREAD
 
 if __name__ == "__main__":
     os.environ.update({name: os.environ.get(name, "1") for name in ONE_THREAD})
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # while there is nothing to save yet
 
 import numpy as np  # noqa: E402  (after the thread counts are set)
 
 import unsup_meta as um  # noqa: E402
 from ops import config as settings  # noqa: E402
 from ops.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from ops.command_line import OneLineParser  # noqa: E402
 from ops.dispatch import Dispatcher, Stop  # noqa: E402
 from ops.draws import SEGMENT, THETA, VALIDATE, draw_task, stream, validation_task  # noqa: E402
 from ops.errors import InputError  # noqa: E402
-from ops.files import write_atomically  # noqa: E402
+from ops.files import sweep_temporary, write_atomically  # noqa: E402
 from ops.flat import flatten, phi_shapes, unflatten  # noqa: E402
 from ops.gathering import Gathering, summary  # noqa: E402
 from ops.initial import theta_shapes  # noqa: E402
 from ops.live_task import LiveTask  # noqa: E402
 from ops.meta_optimizer import MetaOptimizer, sum_rows  # noqa: E402
 from ops.progress import MetricsLog, Progress, status_line  # noqa: E402
-from ops.shared_pools import attach_pools, share_pools  # noqa: E402
+from ops.run_memory import rule_sizes, run_arrays  # noqa: E402
+from ops.shared_pools import attach_pools, digests, share_pools  # noqa: E402
 from ops.shared_memory import SharedArrays, remove_abandoned  # noqa: E402
 from ops import tasks  # noqa: E402
+from ops.signals import Signals  # noqa: E402
+from ops.train_options import parse  # noqa: E402
 from ops.workers import WorkerPool, usable_cores  # noqa: E402
 
 HELD_OUT = ("letters", "letters")  # what theta is chosen on: two tasks, the same ones each time
@@ -67,7 +70,7 @@ class Worker:
                 return self.segment(**job) if "row" in job else self.validate(**job)
         except Exception as error:
             if job.get("slot") in self.tasks:
-                task, sizes, *_ = self.tasks[job["slot"]][1]
+                task, sizes, _ = self.tasks[job["slot"]][1]
                 error.add_note(f"its task: {task.description}, layers {sizes}")
             raise
 
@@ -80,17 +83,21 @@ class Worker:
             if version is not None or int(self.shared["version"][0]) == newest:
                 return dict(zip(self.shapes, unflatten(copy, self.shapes.values(), copy=False))), wanted
 
-    def live_task(self, slot, generation, born):
-        """Lines 5-7 of Alg. 1: (task, layer sizes, inner steps, phi_0), remembered while the task lives."""
-        if self.tasks.get(slot, (None,))[0] != generation:
-            task, sizes, horizon, rng = draw_task(self.config, self.pools, slot, generation, born)
-            self.tasks[slot] = generation, (task, sizes, horizon, um.init_phi(rng, sizes))
-        return self.tasks[slot][1]
+    def live_task(self, slot, generation, born, t):
+        """Where Alg. 1 samples a task and K: (task, layer sizes, inner steps, phi_0 if t = 0), remembered while it lives.
+
+        All but phi_0, which is wanted once and takes 2 MB at the paper's sizes.
+        """
+        known, drawn = self.tasks.get(slot, (None, None))
+        if known != generation or t == 0:
+            *drawn, rng = draw_task(self.config, self.pools, slot, generation, born)
+            self.tasks[slot] = generation, drawn
+        return *drawn, um.init_phi(rng, drawn[1]) if t == 0 else None
 
     def segment(self, job, row, slot, generation, born, t, parity, step, floats, version):
-        """Lines 9-19 of Alg. 1: U updates from phi_t, J and its gradient into `row`, phi_(t+U) beside phi_t."""
+        """The inner loop of Alg. 1: U updates from phi_t, J and its gradient into `row`, phi_(t+U) beside phi_t."""
         config, started = self.config, time.perf_counter()
-        task, sizes, horizon, phi = self.live_task(slot, generation, born)
+        task, sizes, horizon, phi = self.live_task(slot, generation, born, t)
         if t > 0:
             pieces = unflatten(self.shared["phi"][slot, parity], phi_shapes(sizes))
             phi = [um.Layer(*pieces[i:i + 3]) for i in range(0, len(pieces), 3)]
@@ -126,11 +133,6 @@ def make_worker(**arguments):
     return Worker(**arguments)
 
 
-def rule_sizes(config):
-    """The sizes that theta's shapes follow from."""
-    return {name: getattr(config, name) for name in ("batch_size", "hdims", "delta", "top", "rank")}
-
-
 # --- The main process -----------------------------------------------------------------------------
 
 
@@ -138,37 +140,41 @@ class MetaTrainer:
     """The state of a run: theta with its optimiser, the live tasks, the meta-step r; and its workers."""
 
     def __init__(self, config, run, resume, progress, pools):
-        self.config, self.run, self.progress = config, Path(run), progress
+        self.config, self.run, self.progress, self.data = config, Path(run), progress, digests(pools)
         theta = um.init_theta(stream(config, THETA), **rule_sizes(config))
         self.optimizer = MetaOptimizer(theta, *settings.rates(config), config.clip)
-        self.step, self.failures, self.elapsed, self.best = 0, 0, 0.0, None
+        self.step, self.failures, self.elapsed, self.best, self.validated = 0, 0, 0.0, None, 0
         self.tasks, phis = [LiveTask(slot) for slot in range(config.live_tasks)], {}
         if resume:
-            state, phis = load_checkpoint(run, config, self.optimizer)
+            state, phis = load_checkpoint(run, config, self.data, self.optimizer)
             self.tasks = [LiveTask(**t) for t in state["tasks"]]
-            self.step, self.failures, self.elapsed, self.best = (state[k] for k in ("step", "failures", "elapsed", "best"))
+            for name in ("step", "failures", "elapsed", "best", "validated"):
+                setattr(self, name, state[name])
         self.count = min(config.workers or usable_cores(), config.live_tasks)  # one worker a slot at most
+        with ExitStack() as opened:
+            self._open(opened, pools, phis, resume)
+            self.opened = opened.pop_all()
+        self.gathering = Gathering(config, self.count)
+        self.dispatcher, self.queued = Dispatcher(self.pool, self.say), set()
+        self.first, self.recent, self.whole = self.step, deque(maxlen=100), True
+        self.started = self.saved = self.logged = time.monotonic()
+
+    def _open(self, opened, pools, phis, resume):
+        """The log, shared memory and the workers, to be closed in the opposite order."""
         self.log = MetricsLog(self.run / "metrics.jsonl", self.step if resume else None)
-        self.pool_memory, handle = share_pools(pools)
-        self.shared = SharedArrays(self._spec(tasks.largest_inputs(config, pools)))
+        opened.callback(self.log.close)
+        pool_memory, handle = share_pools(pools)
+        opened.callback(pool_memory.close)
+        self.shared = SharedArrays(run_arrays(self.config, tasks.largest_inputs(pools), self.count))
+        opened.callback(self.shared.close)
         for slot, phi in phis.items():
             self.shared["phi"][slot, self.tasks[slot].parity, :len(phi)] = phi
         self.shared["theta"][(self.step - 1) % 2] = self.optimizer.previous
         self.publish()
         self.pool = WorkerPool(self.count, "train", "make_worker", {
-            "config": dataclasses.asdict(config), "spec": self.shared.spec, "block": self.shared.block, "pools": handle})
-        self.gathering = Gathering(config, self.count)
-        self.dispatcher, self.queued = Dispatcher(self.pool, self.say), set()
-        self.recent = deque(maxlen=100)
-        self.started = self.saved = time.monotonic()
-
-    def _spec(self, inputs):
-        config, shapes = self.config, theta_shapes(**rule_sizes(self.config))
-        widest = [inputs] + [config.max_units] * config.max_layers + [config.embedding]
-        floats, size = (sum(math.prod(s) for s in group) for group in (phi_shapes(widest), shapes.values()))
-        rows = 2 * (config.meta_batch if config.mode == "sync" else self.count)  # one is written while one is read
-        return {"version": ((1,), "int64"), "theta": ((2, size), "float32"), "grads": ((rows, size), "float32"),
-                "phi": ((config.live_tasks, 2, floats), "float32")}
+            "config": dataclasses.asdict(self.config), "spec": self.shared.spec, "block": self.shared.block,
+            "pools": handle})
+        opened.callback(self.pool.close)
 
     def publish(self):
         """Put theta beside its predecessor and say so: a reader copies theta[version % 2], then looks again."""
@@ -203,7 +209,7 @@ class MetaTrainer:
         self.dispatcher.add(jobs)
 
     def sync_step(self):
-        """Lines 4-24 of Alg. 1: the next `meta_batch` slots at one theta, summed in slot order."""
+        """Once around the outer loop of Alg. 1: the next `meta_batch` slots at one theta, summed in slot order."""
         config, waited = self.config, time.perf_counter()
         names = range(self.step * config.meta_batch, (self.step + 1) * config.meta_batch)
         chosen = [self.tasks[name % config.live_tasks] for name in names]
@@ -214,17 +220,21 @@ class MetaTrainer:
         waited = time.perf_counter() - waited
         self.queued.difference_update(names)
         rows = [self.shared["grads"][name % len(self.shared["grads"])] for name in names]
+        self.whole = False  # until theta and the log have taken this meta-step too
         for task, reply in zip(chosen, replies):
             task.advance(reply, self.step)
         rows = [row for row, reply in zip(rows, replies) if reply["finite"]]
         self.finish_step(sum_rows(rows) / len(rows) if rows else None, replies, {"wait_s": waited})
+        self.note(replies)
 
     def async_step(self):
-        """Lines 4-24 of Alg. 1 as the paper runs it: workers never wait, Adam steps once enough gradients are in."""
+        """Once around the outer loop of Alg. 1 as the paper runs it: workers never wait, Adam steps once enough gradients are in."""
         config, gathering, waited = self.config, self.gathering, time.perf_counter()
         while gathering.count < config.meta_batch:
+            if self.time_is_up():
+                return
             for rank in self.pool.idle():
-                self.pool.submit(rank, gathering.next_job(rank, self.tasks, self.step))
+                self.pool.submit(rank, gathering.next_job(self.tasks, self.step))
             self.gather()
         total, replies, extra = gathering.take()
         self.finish_step(total / config.meta_batch, replies, extra | {"wait_s": time.perf_counter() - waited})
@@ -234,23 +244,42 @@ class MetaTrainer:
         for job, reply in self.dispatcher.receive():
             self.tasks[job["slot"]].advance(reply, self.step)
             self.gathering.add(job, reply, self.shared["grads"][job["row"]], self.step)
+            self.note([reply])
 
     def finish_step(self, gradient, replies, extra):
-        """Line 22 of Alg. 1: Adam on the averaged gradient; metrics; the newest theta for the workers."""
+        """The end of the outer loop of Alg. 1: Adam on the averaged gradient; metrics; the newest theta for the workers.
+
+        gradient: None if no segment's was finite; theta then stays.
+        """
+        self.whole, now = False, time.monotonic()
+        record = {"step": self.step, "seconds": round(self.elapsed + now - self.started, 3)} | summary(replies) | extra
+        record |= {"segments_per_s": record["segments"] / max(1e-6, now - self.logged), "restarts": self.pool.restarts}
+        started = time.perf_counter()
+        if gradient is None:
+            self.optimizer.skip()
+        else:
+            record |= self.optimizer.step(gradient, self.step)
+            record |= {"adam_s": time.perf_counter() - started}
+            self.recent.append(record)
+        self.step += 1
+        self.publish()
+        self.log.write(record)
+        self.whole, self.logged = True, now
+
+    def note(self, replies):
+        """Tell of gradients that are not finite; too many in a row end the run."""
         for reply in replies:
             self.failures = 0 if reply["finite"] else self.failures + 1
             if not reply["finite"]:
                 self.say(f"J or its gradient is not finite, dropped, task restarted: {reply['task']}, layers {reply['sizes']}")
         if self.failures >= self.config.max_failures:
-            raise InputError(f"{self.failures} segments in a row were not finite; lower --meta-lr or --lr")
-        if gradient is not None:
-            started = time.perf_counter()
-            record = {"step": self.step, "seconds": round(self.elapsed + time.monotonic() - self.started, 3)}
-            record |= summary(replies) | self.optimizer.step(gradient, self.step) | extra
-            self.log.write(record | {"adam_s": time.perf_counter() - started})
-            self.recent.append(record)
-        self.step += 1
-        self.publish()
+            raise InputError(f"{self.failures} segments in a row were not finite; start another run (--name) with a lower "
+                             "--meta-lr or --lr")
+
+    def validation_is_due(self):
+        """Whether this meta-step calls for a validation that was not made yet."""
+        every = self.config.validate_steps
+        return every and self.step % every == 0 and self.validated < self.step
 
     def validate(self):
         """Score theta on held-out letters, apart from every training stream; keep the best theta."""
@@ -266,7 +295,8 @@ class MetaTrainer:
         for what, reply in zip(more, replies[len(HELD_OUT):]):
             record |= {f"{what}_{name}": reply[name] for name in ("J", "accuracy")}
         self.log.write(record)
-        if self.best is None or J < self.best["J"]:
+        self.validated = self.step
+        if math.isfinite(J) and (self.best is None or J < self.best["J"]):
             self.best = {"J": J, "accuracy": accuracy, "step": self.step}
             self.save_theta("theta_best.npz")
 
@@ -279,8 +309,8 @@ class MetaTrainer:
         phis = {t.slot: self.shared["phi"][t.slot, t.parity, :t.floats] for t in self.tasks if t.floats}
         now = time.monotonic()
         state = {"step": self.step, "failures": self.failures, "elapsed": self.elapsed + now - self.started,
-                 "best": self.best, "tasks": [dataclasses.asdict(t) for t in self.tasks]}
-        save_checkpoint(self.run, self.config, self.optimizer, state, phis)
+                 "best": self.best, "validated": self.validated, "tasks": [dataclasses.asdict(t) for t in self.tasks]}
+        save_checkpoint(self.run, self.config, self.data, self.optimizer, state, phis)
         if self.best:
             write_atomically(self.run / "theta.npz", (self.run / "theta_best.npz").read_bytes())
         else:
@@ -292,73 +322,53 @@ class MetaTrainer:
         config = self.config
         meta_step = self.sync_step if config.mode == "sync" else self.async_step
         try:
+            if not self.first:
+                self.save()  # so that there is something to resume from the first moment on
+            if self.validation_is_due():  # the run ended within it
+                self.validate()
             while self.step < config.steps and not self.time_is_up():
                 meta_step()
-                last = self.step >= config.steps or self.time_is_up()
-                if config.validate_steps and (self.step % config.validate_steps == 0 or last):
+                if self.validation_is_due():
                     self.validate()
                 due = config.checkpoint_minutes and time.monotonic() - self.saved > 60 * config.checkpoint_minutes
                 if due or (config.checkpoint_steps and self.step % config.checkpoint_steps == 0):
                     self.save()
                 if self.recent:
                     seconds = time.monotonic() - self.started
-                    self.progress.show(status_line(self.step, config, self.recent, self.best, seconds))
+                    self.progress.show(status_line(self.step, config, self.recent, self.best, seconds, self.first))
         except Stop:
             pass
         finally:
-            self.save()
+            if self.whole:
+                self.save()
 
     def close(self):
         """Stop the workers and remove the shared memory."""
-        self.pool.close()
-        self.log.close()
-        self.shared.close()
-        self.pool_memory.close()
+        self.opened.close()
 
 
-def parse(argv):
-    """(config, run folder, resume, whether to score at the end) from the command line."""
-    parser = OneLineParser(prog="train.py", description="Meta-train the unsupervised update rule (Alg. 1).")
-    parser.add_argument("--preset", default="laptop", choices=settings.PRESETS, help="where the settings start from")
-    parser.add_argument("--name", default=None, help="the run's folder under runs/; the preset's name if not given")
-    parser.add_argument("--resume", action="store_true", help="go on from runs/NAME/checkpoint.npz")
-    parser.add_argument("--no-score", action="store_true", help="do not score the learned theta at the end")
-    settings.add_flags(parser)
-    args = vars(parser.parse_args(argv))
-    preset, name, resume, no_score = (args.pop(k) for k in ("preset", "name", "resume", "no_score"))
-    config = settings.make_config(preset, args)
-    run = Path("runs") / settings.run_name(name or preset)
-    if not resume and run.exists() and any(run.iterdir()):
-        raise InputError(f"{run} already holds a run: go on with it (--resume), start another (--name NAME) or remove it")
-    return config, run, resume, not no_score
-
-
-def run(config, folder, resume, progress):
+def run(config, folder, resume, progress, signals):
     """Meta-train and return True unless a signal ended the run."""
     remove_abandoned()
+    sweep_temporary(folder)
     mixture = tasks.parse_mixture(config.tasks)
     pools = tasks.open_pools(mixture, config)  # what tasks cannot give ends the run before anything is written
     for task in (draw_task(config, pools, 0, 0, 0)[0], validation_task(config, "letters", 0)):
         task.labelled_pair(stream(config, VALIDATE), config.shots, 1)
     if not resume:
         write_atomically(folder / "config.json", settings.to_json(config).encode())
+    contents = tasks.describe(mixture, pools, config.case)
     trainer = MetaTrainer(config, folder, resume, progress, pools)
-
-    def stop(number, frame):
-        if trainer.dispatcher.stopping:
-            os._exit(130)
-        trainer.dispatcher.stopping = True
-
-    handlers = [(s, signal.signal(s, stop)) for s in (signal.SIGINT, signal.SIGTERM)]
+    pools.clear()  # they lie in shared memory now
     try:
-        progress.say(tasks.describe(mixture, pools, config.case))
+        signals.dispatcher = trainer.dispatcher
+        progress.say(contents)
         progress.say(f"meta-training in {folder} with {trainer.count} workers from meta-step {trainer.step}")
         trainer.train()
         progress.say(f"{trainer.step} meta-steps done; theta is in {folder}/theta.npz")
     finally:
+        signals.dispatcher = None
         trainer.close()
-        for number, handler in handlers:
-            signal.signal(number, handler)
     return not trainer.dispatcher.stopping
 
 
@@ -366,15 +376,19 @@ def main(argv=None):
     """The command; returns the exit code."""
     try:
         config, folder, resume, score = parse(argv)
-        if not run(config, folder, resume, Progress()):
+        if not run(config, folder, resume, Progress(), Signals()):
             return 130
         if score:
             import evaluate
             return evaluate.main(["score", "--theta", str(folder / "theta.npz")])
         return 0
+    except KeyboardInterrupt:
+        return 130
     except InputError as error:
         print(f"train.py: {error}", file=sys.stderr)
-        return 2
+    except MemoryError as error:
+        print(f"train.py: out of memory ({error}); use smaller settings or less data", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

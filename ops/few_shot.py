@@ -67,7 +67,10 @@ def _readouts(A, y, ridge):
     y = y.astype(A.dtype)
     try:
         if A.shape[2] <= A.shape[1]:
-            return solve_ridge(A, y, ridge)
+            C = solve_ridge(A, y, ridge)  # NaN where a matrix is singular
+            if not np.isfinite(C).all():
+                raise np.linalg.LinAlgError("no readout")
+            return C
         A64 = A.astype(np.float64)
         gram = np.matmul(A64, A64.swapaxes(1, 2)) + ridge * np.eye(A.shape[1])
         return np.matmul(A64.swapaxes(1, 2), np.linalg.solve(gram, y)).astype(A.dtype)

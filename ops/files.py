@@ -1,6 +1,8 @@
 """`.npz` and text files that are written whole or not at all, and read with a clear word when they are not."""
+import contextlib
 import io
 import os
+import re
 import tempfile
 import zipfile
 import zlib
@@ -9,6 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from ops.errors import InputError
+from ops.processes import alive
+
+TEMPORARY = re.compile(r"\..+\.(\d+)\.[a-z0-9_]{8}")  # .NAME.PID.RANDOM, beside what it is to become
 
 
 def write_atomically(path, data):
@@ -20,19 +25,59 @@ def write_atomically(path, data):
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{os.getpid()}.")
         try:
             with os.fdopen(descriptor, "wb") as f:
                 f.write(data)
                 f.flush()
                 os.fsync(f.fileno())
-            os.chmod(temporary, 0o644)
+            with contextlib.suppress(OSError):  # some file systems know no modes
+                os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
-            os.unlink(temporary)
+            with contextlib.suppress(OSError):  # what went wrong first is to be told
+                os.unlink(temporary)
             raise
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}; free space or choose another folder") from error
+
+
+def link_atomically(path, target):
+    """Make `path` another name of the file `target` or, where the file system has no links, a copy; atomically.
+
+    Raises InputError as `write_atomically`.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}._linking")  # as TEMPORARY
+    try:
+        try:
+            temporary.unlink(missing_ok=True)
+            os.link(target, temporary)
+            os.replace(temporary, path)
+            return
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)  # still there after an error, or if path was this file before
+    except OSError:
+        pass
+    try:
+        data = Path(target).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {target} cannot be read ({error.strerror or error})") from error
+    write_atomically(path, data)
+
+
+def sweep_temporary(folder):
+    """Remove what processes killed in the middle of `write_atomically` left in `folder`; returns the names."""
+    removed = []
+    with contextlib.suppress(OSError):
+        for path in sorted(Path(folder).iterdir()):
+            match = TEMPORARY.fullmatch(path.name)
+            if match and not alive(int(match[1])):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                    removed.append(path.name)
+    return removed
 
 
 def save_npz(path, arrays):

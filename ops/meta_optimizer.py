@@ -38,6 +38,10 @@ class MetaOptimizer:
         sums = np.add.reduceat(np.square(vector, dtype=np.float64), self._starts)
         return dict(zip(BLOCKS, np.sqrt(self._member @ sums).tolist()))
 
+    def skip(self):
+        """A meta-step without a gradient: theta stays as it is."""
+        self.previous = self.vector
+
     def step(self, gradient, step):
         """Adam on the flat, averaged `gradient` of meta-step `step`; returns the quantities to log."""
         rate = piecewise_rate(step, *self.schedule)

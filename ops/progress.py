@@ -14,7 +14,7 @@ class MetricsLog:
     """Appends to `path`.  On resuming, lines of meta-step `resume_step` and later are removed first."""
 
     def __init__(self, path, resume_step=None):
-        path = Path(path)
+        self.path = path = Path(path)
         if resume_step is None:
             write_atomically(path, b"")
         elif path.exists():
@@ -26,13 +26,23 @@ class MetricsLog:
             raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
 
     def write(self, record):
-        """Append {name: value} and flush it."""
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        """Append {name: value} and flush it; NaN and infinity, which JSON does not know, become null.
+
+        Raises InputError if it cannot be written.
+        """
+        try:
+            text = json.dumps(json.loads(json.dumps(record), parse_constant=lambda name: None))
+            self._file.write(text + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise InputError(f"cannot write {self.path}: {error.strerror}; make room, then --resume") from error
 
     def close(self):
         """Close the file."""
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError:  # what is left in the buffer was reported when it was to be written
+            pass
 
 
 def _belongs(line, step):
@@ -49,15 +59,16 @@ def clock(seconds):
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-def status_line(step, config, recent, best, seconds):
+def status_line(step, config, recent, best, seconds, first=0):
     """The progress line: meta-step, J, accuracy, gradient norm, segments/s, best held-out score, time left.
 
-    recent: the last metrics records; best: {"J", "accuracy"} on held-out letters or None; seconds: of this run.
+    recent: the last metrics records; best: {"J", "accuracy"} on held-out letters or None; seconds: of this
+    session, which began at meta-step `first`.
     """
     mean = lambda key: np.mean([r[key] for r in recent])
     span = recent[-1]["seconds"] - recent[0]["seconds"]
     rate = sum(r["segments"] for r in list(recent)[1:]) / max(1e-3, span)
-    done = step / max(1, config.steps)
+    done = (step - first) / max(1, config.steps - first)
     if config.minutes:
         done = max(done, seconds / (60 * config.minutes))
     left = max(0.0, seconds / max(done, 1e-6) - seconds)

@@ -30,9 +30,17 @@ def _transpose(a):
     return a.swapaxes(-1, -2)
 
 
+def _solve(gram, right):
+    """gram^-1 right [..., F, T]; NaN where a matrix is singular."""
+    try:
+        return np.linalg.solve(gram, right)
+    except np.linalg.LinAlgError:
+        return np.full(right.shape, np.nan)
+
+
 def _solve_ridge_vjp(g, tape, wanted):
     A, y, C, gram = (tape[k] for k in ("A", "y", "C", "gram"))
-    Q = np.linalg.solve(gram, g.astype(np.float64)).astype(A.dtype)
+    Q = _solve(gram, g.astype(np.float64)).astype(A.dtype)
     residual = y - np.matmul(A, C)
     return {0: np.matmul(residual, _transpose(Q)) - np.matmul(np.matmul(A, Q), _transpose(C)), 1: np.matmul(A, Q)}
 
@@ -42,12 +50,13 @@ def solve_ridge(A, y, ridge, *, tape=NO_TAPE):
     """C = (A'A + ridge I)^-1 A' y (App.23): A [..., K, F], y [..., K, T] -> [..., F, T].
 
     Solved in float64 whatever the precision of A: the matrix is ill-conditioned where features repeat.
+    All NaN, like what else overflows, where features are so large that the ridge is lost and a matrix singular.
     """
     if A.shape[:-1] != y.shape[:-1]:
         raise ValueError(f"solve_ridge: features {A.shape} and targets {y.shape} are not of the same points")
     A64 = A.astype(np.float64)
     gram = np.matmul(_transpose(A64), A64) + ridge * np.eye(A.shape[-1])
-    C = np.linalg.solve(gram, np.matmul(_transpose(A64), y.astype(np.float64))).astype(A.dtype)
+    C = _solve(gram, np.matmul(_transpose(A64), y.astype(np.float64))).astype(A.dtype)
     tape.update(A=A, y=y, C=C, gram=gram)
     return C
 

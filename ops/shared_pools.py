@@ -1,6 +1,25 @@
 """The pools of images that tasks are drawn from, loaded once and read by all workers from shared memory."""
+import hashlib
+
+import numpy as np
+
 from ops.shared_memory import SharedArrays
-from ops.tasks import pool_arrays, pool_from
+from ops.tasks import load_glyphs, pool_arrays, pool_from
+
+
+def digests(pools):
+    """{name: SHA-256 of its images and labels} of the pools and of the letters: what a run may be resumed with."""
+    glyphs = load_glyphs()
+    arrays = {"letters": (glyphs.images, glyphs.character)} | {n: (p.images, p.counts) for n, p in pools.items()}
+    return {name: _digest(*parts) for name, parts in arrays.items()}
+
+
+def _digest(*arrays):
+    sha = hashlib.sha256()
+    for array in arrays:
+        sha.update(f"{array.shape} {array.dtype.str}".encode())
+        sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()
 
 
 def share_pools(pools):

@@ -6,6 +6,7 @@ the whole pool.  Jobs and replies are short JSON messages over a pipe per rank, 
 memory.  Nobody holds a lock, so a worker killed at any instant leaves nothing behind but an unanswered
 job, which `wait` reports within a second.
 """
+import contextlib
 import importlib
 import json
 import multiprocessing
@@ -16,25 +17,14 @@ import traceback
 from multiprocessing.connection import wait as wait_for
 
 from ops.errors import InputError
+from ops.processes import PREFIX, alive, end_with_parent, usable_cores  # noqa: F401  (usable_cores: for callers)
 
 ONE_THREAD = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
-                                     "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS")}
+                                     "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS", "UNSUP_META_THREADS")}
 MESSAGE_LIMIT = 4000  # bytes: a pipe takes as much in one piece, or nothing
 POLL_SECONDS = 0.5
 START_SECONDS = 120.0
-
-
-def usable_cores():
-    """Cores this process may use: its affinity, and the cgroup's quota where there is one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as f:
-            quota, period = f.read().split()
-        if quota != "max":
-            cores = min(cores, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass
-    return cores
+HEAD, TAIL = 600, 1400  # characters that are kept of a traceback: its start and, after it, what was raised
 
 
 def _serve(hello, pids, channels, module, factory, arguments):
@@ -42,6 +32,8 @@ def _serve(hello, pids, channels, module, factory, arguments):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides when to stop
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
+    end_with_parent(parent)
+    os.environ.update(ONE_THREAD)  # for what is read late, should the fork server have been started by another
     hello.send_bytes(str(os.getpid()).encode())
     while os.getpid() not in pids[:]:
         time.sleep(0.01)
@@ -56,15 +48,21 @@ def _serve(hello, pids, channels, module, factory, arguments):
                 handler = getattr(importlib.import_module(module), factory)(**arguments)
             reply = handler(job)
         except Exception:
-            reply = {"error": traceback.format_exc()[-MESSAGE_LIMIT // 2:]}
+            reply = {"error": _shortened(traceback.format_exc())}
         try:
             channel.send_bytes(json.dumps(reply | {"job": job["job"]}).encode())
         except OSError:
             _leave_with(parent)
 
 
+def _shortened(text):
+    """`text` with its middle left out where it is long: a traceback's first and last lines tell most."""
+    left_out = len(text) - HEAD - TAIL
+    return text if left_out <= 0 else f"{text[:HEAD]}\n... {left_out} characters left out ...\n{text[-TAIL:]}"
+
+
 def _leave_with(parent):
-    """End this process once the main process has ended."""
+    """End this process once the main process has ended (where the system did not do so)."""
     if parent is not None and not parent.is_alive():
         os._exit(1)
 
@@ -88,7 +86,9 @@ class WorkerPool:
             self._pipes, self._far_ends = [ours for ours, _ in pairs], [theirs for _, theirs in pairs]
             self._hello, hello = context.Pipe(duplex=False)
             self._pids = context.RawArray("q", count)  # rank -> process id, read by the workers
-            self._pool = context.Pool(count, _serve, (hello, self._pids, self._far_ends, module, factory, arguments))
+            with _semaphores_of_ours():
+                shared = hello, self._pids, self._far_ends, module, factory, arguments
+                self._pool = context.Pool(count, _serve, shared)
         finally:
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
@@ -137,7 +137,7 @@ class WorkerPool:
         for rank in range(self.count):
             while not self._pids[rank] and self._waiting:
                 pid = self._waiting.pop(0)
-                if _alive(pid):
+                if alive(pid):
                     self._pids[rank] = pid
                     if self._job[rank] is not None:
                         self._send(rank, self._job[rank])
@@ -148,7 +148,7 @@ class WorkerPool:
         for rank, pid in enumerate(self._pids):
             if not pid and self._looked - self._vacant[rank] > START_SECONDS:
                 raise InputError(f"worker {rank} did not start within {START_SECONDS:.0f} s; give fewer --workers")
-            if not pid or _alive(pid) or self._pipes[rank].poll():  # an answer it managed to send still counts
+            if not pid or alive(pid) or self._pipes[rank].poll():  # an answer it managed to send still counts
                 continue
             self.restarts += 1
             _empty(self._far_ends[rank])
@@ -167,6 +167,25 @@ class WorkerPool:
             pipe.close()
 
 
+@contextlib.contextmanager
+def _semaphores_of_ours():
+    """Semaphores made meanwhile are named after this process, so that `remove_abandoned` knows whose they were.
+
+    multiprocessing offers no public way; where it keeps its prefix elsewhere, the names stay its own.
+    """
+    try:
+        settings = multiprocessing.process.current_process()._config
+        before = settings["semprefix"]
+        settings["semprefix"] = f"/{PREFIX}_{os.getpid()}"
+    except (AttributeError, KeyError, TypeError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        settings["semprefix"] = before
+
+
 def _empty(pipe):
     """Throw away what a dead worker left unread, byte by byte: it may have died inside a message."""
     os.set_blocking(pipe.fileno(), False)
@@ -176,16 +195,3 @@ def _empty(pipe):
     except BlockingIOError:
         pass
     os.set_blocking(pipe.fileno(), True)
-
-
-def _alive(pid):
-    """Whether process `pid` runs; one that has ended but was not yet collected does not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    try:
-        with open(f"/proc/{pid}/stat") as f:
-            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return not os.path.isdir("/proc/self")  # elsewhere than on Linux, the signal's word counts
