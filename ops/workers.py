@@ -24,6 +24,7 @@ ONE_THREAD = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", 
 MESSAGE_LIMIT = 4000  # bytes: a pipe takes as much in one piece, or nothing
 POLL_SECONDS = 0.5
 START_SECONDS = 120.0
+STARTS = 3
 HEAD, TAIL = 600, 1400  # characters that are kept of a traceback: its start and, after it, what was raised
 
 
@@ -86,9 +87,7 @@ class WorkerPool:
             self._pipes, self._far_ends = [ours for ours, _ in pairs], [theirs for _, theirs in pairs]
             self._hello, hello = context.Pipe(duplex=False)
             self._pids = context.RawArray("q", count)  # rank -> process id, read by the workers
-            with _semaphores_of_ours():
-                shared = hello, self._pids, self._far_ends, module, factory, arguments
-                self._pool = context.Pool(count, _serve, shared)
+            self._pool = _made_pool(context, count, (hello, self._pids, self._far_ends, module, factory, arguments))
         finally:
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
@@ -165,6 +164,17 @@ class WorkerPool:
         self._pool.join()
         for pipe in [self._hello, *self._pipes, *self._far_ends]:
             pipe.close()
+
+
+def _made_pool(context, count, arguments):
+    """The Pool of `_serve`; tried again if its fork server is killed while it starts."""
+    for _ in range(STARTS):
+        try:
+            with _semaphores_of_ours():
+                return context.Pool(count, _serve, arguments)
+        except (EOFError, ConnectionError) as error:
+            last = error
+    raise InputError(f"the fork server that starts the workers ended {STARTS} times ({last!r}); start the run again")
 
 
 @contextlib.contextmanager

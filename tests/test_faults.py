@@ -18,16 +18,24 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="lo
 LONG = dict(steps=40, validate_steps=0, live_tasks=6, pairs=2)
 
 
+def children(pid):
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split()
+    return [int(c) for c in found]
+
+
 def descendants(pid):
     """Process ids below `pid`, workers last."""
-    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split()
-    return [int(c) for c in children] + [d for c in children for d in descendants(int(c))]
+    return children(pid) + [d for c in children(pid) for d in descendants(c)]
+
+
+def fork_server_of(process):
+    """The child of the run that has its workers for children; [] or its process id in a list."""
+    return [c for c in children(process.pid) if children(c)]
 
 
 def workers_of(process):
     """Processes that were forked by the run's fork server."""
-    return [p for p in descendants(process.pid) if len(descendants(p)) == 0
-            and "forkserver" in Path(f"/proc/{p}/cmdline").read_text()]
+    return [worker for server in fork_server_of(process) for worker in children(server)]
 
 
 def wait_until(condition, seconds=30, what="the condition"):
@@ -72,6 +80,21 @@ def test_killed_workers_change_no_bit(undisturbed, tmp_path):
     assert killed >= 2 and "died" in out
     assert_same_state(state_of(tmp_path), state_of(undisturbed))
     assert learning(metrics(tmp_path)) == learning(metrics(undisturbed))
+
+
+def test_a_killed_fork_server_changes_no_bit(undisturbed, tmp_path):
+    """Its workers live on; the next one to be replaced needs a new fork server."""
+    process = start(tmp_path, *flags(workers=2, **LONG))
+    wait_until(lambda: steps_logged(tmp_path) > 2, 60, "training")
+    workers = workers_of(process)
+    os.kill(fork_server_of(process)[0], signal.SIGKILL)
+    time.sleep(0.2)
+    for worker in workers:  # also those that may have ended by themselves
+        if Path(f"/proc/{worker}").exists():
+            os.kill(worker, signal.SIGKILL)
+    finish(process)
+    assert_same_state(state_of(tmp_path), state_of(undisturbed))
+    assert not shared_blocks(process.pid)
 
 
 def test_a_killed_worker_is_noticed_within_five_seconds(tmp_path):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from ops import shared_memory
 from ops.errors import InputError
 from ops.processes import alive, usable_cores
 from ops.shared_memory import SharedArrays, remove_abandoned
-from ops.workers import ONE_THREAD, WorkerPool
+from ops.workers import ONE_THREAD, WorkerPool, _made_pool
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = str(Path(__file__).parent)
@@ -225,3 +226,19 @@ def test_who_lives():
     until(lambda: not alive(ended.pid), 5, "a zombie does not count")
     ended.wait()
     assert not alive(ended.pid) and alive(os.getpid()) and alive(1)
+
+
+@pytest.mark.parametrize("failures, works", [(0, True), (2, True), (3, False)])
+def test_a_fork_server_killed_while_it_starts_is_started_again(failures, works):
+    outcomes = iter([EOFError("unexpected EOF"), ConnectionResetError("reset")][i % 2] for i in range(failures))
+
+    def pool(*arguments):
+        for error in outcomes:
+            raise error
+        return "a pool"
+
+    if works:
+        assert _made_pool(SimpleNamespace(Pool=pool), 1, ()) == "a pool"
+    else:
+        with pytest.raises(InputError, match="fork server"):
+            _made_pool(SimpleNamespace(Pool=pool), 1, ())
