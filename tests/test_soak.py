@@ -30,10 +30,11 @@ def test_two_thousand_steps_with_killed_workers_and_main_processes(tmp_path):
     calm.mkdir()
     rough.mkdir()
     train_seconds = time.monotonic()
-    finish_within(start(calm, *flags(**SOAK)), 900)
+    calm_memory = memory_until_the_end(start(calm, *flags(**SOAK)), 900)
     train_seconds = time.monotonic() - train_seconds
     chance, worker_kills, main_kills, memory = random.Random(0), 0, 0, []
     process, resume = start(rough, *flags(**SOAK)), []
+    started = [process.pid]
     last_kill = time.monotonic()
     while True:
         if process.poll() is not None:
@@ -42,6 +43,7 @@ def test_two_thousand_steps_with_killed_workers_and_main_processes(tmp_path):
             assert process.returncode == -signal.SIGKILL, process.stderr.read()
             resume = ["--resume"] if (rough / "runs/laptop/checkpoint.npz").exists() else []
             process = start(rough, *flags(**SOAK), *resume)
+            started.append(process.pid)
         if main_kills < MAIN_KILLS and steps_logged(rough) > (main_kills + 1) * SOAK["steps"] // (MAIN_KILLS + 2):
             process.kill()
             process.wait()
@@ -52,18 +54,26 @@ def test_two_thousand_steps_with_killed_workers_and_main_processes(tmp_path):
             os.kill(chance.choice(alive), signal.SIGKILL)
             worker_kills, last_kill = worker_kills + 1, time.monotonic()
         time.sleep(0.05)
-    third = len(memory) // 3
+    calm_third, third = len(calm_memory) // 3, len(memory) // 3
     peak = lambda part, which: max(m[which] for m in part)
     print(f"\nundisturbed {train_seconds:.0f} s; {worker_kills} workers and {main_kills} main processes killed; "
           f"main process {peak(memory[:third], 0):.0f} MB early, {peak(memory[-third:], 0):.0f} MB late; "
-          f"workers {peak(memory[:third], 1):.0f} and {peak(memory[-third:], 1):.0f} MB")
+          f"workers {peak(memory[:third], 1):.0f} and {peak(memory[-third:], 1):.0f} MB; undisturbed workers "
+          f"{max(calm_memory[:calm_third]):.0f} and {max(calm_memory[-calm_third:]):.0f} MB")
+    assert max(calm_memory[-calm_third:]) < 1.1 * max(calm_memory[:calm_third])
     assert main_kills == MAIN_KILLS and worker_kills > 20
     assert peak(memory[-third:], 0) < 1.2 * peak(memory[:third], 0)
     assert_same_state(state_of(rough), state_of(calm))
-    assert not shared_blocks()
+    assert not any(map(shared_blocks, started))
 
 
-def finish_within(process, seconds):
-    """Wait for a long run, and fail with what it said if it failed."""
-    out, err = process.communicate(timeout=seconds)
+def memory_until_the_end(process, seconds):
+    """[MB of the largest worker], each second of a long run; fails with what it said if it failed."""
+    memory, end = [], time.monotonic() + seconds
+    while process.poll() is None:
+        assert time.monotonic() < end, "the run took too long"
+        memory.append(max(map(resident_mb, workers_of(process)), default=0.0))
+        time.sleep(1)
+    out, err = process.communicate()
     assert process.returncode == 0, out + err
+    return memory[5:-1]  # while they start they grow
