@@ -24,7 +24,7 @@ ONE_THREAD = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", 
 MESSAGE_LIMIT = 4000  # bytes: a pipe takes as much in one piece, or nothing
 POLL_SECONDS = 0.5
 START_SECONDS = 120.0
-STARTS = 3
+STARTS = 5  # tries
 HEAD, TAIL = 600, 1400  # characters that are kept of a traceback: its start and, after it, what was raised
 
 
@@ -68,6 +68,26 @@ def _leave_with(parent):
         os._exit(1)
 
 
+class _Process(multiprocessing.context.ForkServerProcess):
+    """A process that is started again if the fork server is killed meanwhile: a new one takes its place.
+
+    The thread of a Pool that replaces workers would end with that error, and the run with it.
+    """
+
+    def start(self):
+        for attempt in range(STARTS):
+            try:
+                return super().start()
+            except (EOFError, ConnectionError) as error:
+                last = error
+                time.sleep(0.1 * attempt)  # until the system knows that it is gone
+        raise InputError(f"the fork server that starts the workers ended {STARTS} times ({last!r}); start the run again")
+
+
+class _Context(multiprocessing.context.ForkServerContext):
+    Process = _Process
+
+
 class WorkerPool:
     """`count` worker processes that each build `module.factory(**arguments)` and call it with jobs.
 
@@ -78,7 +98,7 @@ class WorkerPool:
 
     def __init__(self, count, module, factory, arguments):
         self.count, self.restarts = count, 0
-        context = multiprocessing.get_context("forkserver")
+        context = _Context()
         context.set_forkserver_preload([module])
         before = {name: os.environ.get(name) for name in ONE_THREAD}
         os.environ.update(ONE_THREAD)
@@ -87,7 +107,9 @@ class WorkerPool:
             self._pipes, self._far_ends = [ours for ours, _ in pairs], [theirs for _, theirs in pairs]
             self._hello, hello = context.Pipe(duplex=False)
             self._pids = context.RawArray("q", count)  # rank -> process id, read by the workers
-            self._pool = _made_pool(context, count, (hello, self._pids, self._far_ends, module, factory, arguments))
+            with _semaphores_of_ours():
+                shared = hello, self._pids, self._far_ends, module, factory, arguments
+                self._pool = context.Pool(count, _serve, shared)
         finally:
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
@@ -162,19 +184,11 @@ class WorkerPool:
         """End every worker and wait for the processes."""
         self._pool.terminate()
         self._pool.join()
+        for pid in filter(alive, self.pids()):  # of whom the pool knows no more: their fork server was killed
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         for pipe in [self._hello, *self._pipes, *self._far_ends]:
             pipe.close()
-
-
-def _made_pool(context, count, arguments):
-    """The Pool of `_serve`; tried again if its fork server is killed while it starts."""
-    for _ in range(STARTS):
-        try:
-            with _semaphores_of_ours():
-                return context.Pool(count, _serve, arguments)
-        except (EOFError, ConnectionError) as error:
-            last = error
-    raise InputError(f"the fork server that starts the workers ended {STARTS} times ({last!r}); start the run again")
 
 
 @contextlib.contextmanager

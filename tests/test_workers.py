@@ -1,11 +1,11 @@
 """Workers, what they leave behind, and the machine they find: threads, cores, shared memory, semaphores."""
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from ops import shared_memory
 from ops.errors import InputError
 from ops.processes import alive, usable_cores
 from ops.shared_memory import SharedArrays, remove_abandoned
-from ops.workers import ONE_THREAD, WorkerPool, _made_pool
+from ops.workers import ONE_THREAD, WorkerPool, _Process
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = str(Path(__file__).parent)
@@ -228,17 +228,21 @@ def test_who_lives():
     assert not alive(ended.pid) and alive(os.getpid()) and alive(1)
 
 
-@pytest.mark.parametrize("failures, works", [(0, True), (2, True), (3, False)])
-def test_a_fork_server_killed_while_it_starts_is_started_again(failures, works):
-    outcomes = iter([EOFError("unexpected EOF"), ConnectionResetError("reset")][i % 2] for i in range(failures))
+@pytest.mark.parametrize("failures, works", [(0, True), (4, True), (5, False)])
+def test_a_fork_server_killed_while_a_worker_starts_is_started_again(failures, works, monkeypatch):
+    outcomes = [EOFError("unexpected EOF"), ConnectionRefusedError("refused")] * 3
 
-    def pool(*arguments):
-        for error in outcomes:
-            raise error
-        return "a pool"
+    def start(process):
+        calls.append(process)
+        if len(calls) <= failures:
+            raise outcomes[len(calls)]
 
+    calls, process = [], _Process(target=print)
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", start)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
     if works:
-        assert _made_pool(SimpleNamespace(Pool=pool), 1, ()) == "a pool"
+        process.start()
     else:
         with pytest.raises(InputError, match="fork server"):
-            _made_pool(SimpleNamespace(Pool=pool), 1, ())
+            process.start()
+    assert calls == [process] * min(failures + 1, 5)
