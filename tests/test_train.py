@@ -168,10 +168,9 @@ def test_a_run_is_not_resumed_on_other_data(tmp_path):
     write(5, 0)
     train(tmp_path, *options)
     before = state_of(tmp_path)
-    for side, seed in ((5, 1), (9, 0)):
-        write(side, seed)
-        _, error = train(tmp_path, *options, "--resume", code=2)
-        assert error.count("\n") == 1 and "mine.npz" in error and "does not hold the images" in error
+    write(9, 1)
+    _, error = train(tmp_path, *options, "--resume", code=2)
+    assert error.count("\n") == 1 and "mine.npz" in error and "does not hold the images" in error
     write(5, 0)
     train(tmp_path, *options, "--resume")
     assert_same_state(state_of(tmp_path), before)
