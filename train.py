@@ -118,7 +118,7 @@ class Worker:
 
     def validate(self, job, what, index):
         """J and accuracy of theta on a `validation_task` after `validate_inner_steps` updates of a fresh phi."""
-        config, task = self.config, validation_task(self.config, what, index)
+        config, task = self.config, validation_task(self.config, what, index, self.pools)
         rng = stream(config, VALIDATE, index, 1)
         phi, (theta, _) = um.init_phi(rng, [task.features, 128, 128, 128, 128, config.embedding]), self.theta()
         for _ in range(config.validate_inner_steps):
@@ -353,7 +353,8 @@ def run(config, folder, resume, progress, signals):
     sweep_temporary(folder)
     mixture = tasks.parse_mixture(config.tasks)
     pools = tasks.open_pools(mixture, config)  # what tasks cannot give ends the run before anything is written
-    for task in (draw_task(config, pools, 0, 0, 0)[0], validation_task(config, "letters", 0)):
+    pools["letters"] = tasks.letters_pool()  # held-out ones are what theta is chosen on, whatever the mixture
+    for task in (draw_task(config, pools, 0, 0, 0)[0], validation_task(config, "letters", 0, pools)):
         task.labelled_pair(stream(config, VALIDATE), config.shots, 1)
     if not resume:
         write_atomically(folder / "config.json", settings.to_json(config).encode())

@@ -30,10 +30,13 @@ def draw_task(config, pools, slot, generation, born):
     return task, sizes, horizon, rng
 
 
-def validation_task(config, what, index):
-    """The task that "letters" (held-out ones) or an embedded data set gives for validation, always the same."""
+def validation_task(config, what, index, pools):
+    """The task that "letters" (held-out ones) or an embedded data set gives for validation, always the same.
+
+    pools: {name: Pool}, whose letters are taken if it has them.
+    """
     rng = stream(config, VALIDATE, index, 0)
     if what == "letters":
-        return tasks.sample_task(rng, config, {}, split="heldout")
+        return tasks.sample_task(rng, config, pools, split="heldout")
     pool = tasks.embedded_pool(what)
     return tasks.make_task(rng, what, what, pool, range(len(pool.counts)))

@@ -4,14 +4,12 @@ import hashlib
 import numpy as np
 
 from ops.shared_memory import SharedArrays
-from ops.tasks import load_glyphs, pool_arrays, pool_from
+from ops.tasks import pool_arrays, pool_from
 
 
 def digests(pools):
-    """{name: SHA-256 of its images and labels} of the pools and of the letters: what a run may be resumed with."""
-    glyphs = load_glyphs()
-    arrays = {"letters": (glyphs.images, glyphs.character)} | {n: (p.images, p.counts) for n, p in pools.items()}
-    return {name: _digest(*parts) for name, parts in arrays.items()}
+    """{name: SHA-256 of its images and labels} of the pools: what a run may be resumed with."""
+    return {name: _digest(pool.images, pool.counts) for name, pool in pools.items()}
 
 
 def _digest(*arrays):

@@ -115,7 +115,7 @@ def test_streams_differ_by_family_and_validation_tasks_are_always_the_same():
     keys = [(family, slot, generation) for family in range(4) for slot in (0, 1) for generation in (0, 1)]
     assert len({stream(c, *key).random() for key in keys}) == len(keys)
     assert stream(c, 1, 2).random() == stream(config(workers=3), 1, 2).random() != stream(config(seed=1), 1, 2).random()
-    a, b, other = (validation_task(c, "letters", index) for index in (0, 0, 1))
+    a, b, other = (validation_task(c, "letters", index, {}) for index in (0, 0, 1))
     assert same_draws(a, b) and a.permutation.tolist() != other.permutation.tolist()
     assert set(a.class_names) | set(other.class_names) <= set(HELD_OUT_LETTERS)
-    assert validation_task(c, "mnist14", 0).n_images == 6000
+    assert validation_task(c, "mnist14", 0, {}).n_images == 6000

@@ -11,7 +11,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from ops.config import differing_fields, make_config
 from ops.tasks import mixture as mixture_module
-from ops.tasks import letters, load_glyphs, pool_arrays, pool_from, sample_letters_task
+from ops.tasks import letters, letters_pool, load_glyphs, pool_arrays, pool_from, sample_letters_task
 from ops.tasks.augment import Augmentation
 from ops.tasks.mixture import (FIXED_TYPES, SETS, choose_set, describe, largest_inputs, open_pools, parse_mixture,
                                sample_task)
@@ -71,9 +71,10 @@ def test_sets_are_chosen_by_their_shares():
 
 @pytest.mark.parametrize("split", ["train", "heldout"])
 @pytest.mark.parametrize("case", ["both", "upper"])
-def test_letters_alone_are_sample_letters_task_to_the_bit(case, split):
+@pytest.mark.parametrize("shared", [True, False])
+def test_letters_alone_are_sample_letters_task_to_the_bit(case, split, shared):
     c = config(case=case, ways=7)
-    pools = open_pools(parse_mixture(c.tasks), c)
+    pools = open_pools(parse_mixture(c.tasks), c) | ({"letters": letters_pool()} if shared else {})
     a, b = rng(3), rng(3)
     task = sample_task(a, c, pools, split)
     plain = sample_letters_task(b, load_glyphs(), 7, 1, letters(split, case if split == "train" else "both"))

@@ -56,7 +56,7 @@ def test_no_room_for_the_log_keeps_the_checkpoint_before(tmp_path):
         folder.mkdir()
         train(folder, *flags(steps=steps, **settings))
     log = cut / "runs/laptop/metrics.jsonl"
-    log.write_text('{"step": -1, "filling": "%s"}\n' % ("x" * 500_000) + log.read_text())
+    log.write_text('{"step": -1, "filling": "%s"}\n' % ("x" * 3_000_000) + log.read_text())
     limit = log.stat().st_size + len(log.read_text().splitlines()[-1]) * 5 // 2
     faulty_program(cut, "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
                    f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))")

@@ -32,13 +32,13 @@ from .glyphs import (HELD_OUT_LETTERS, GlyphSet, letters, load_glyphs, sample_le
 from .idx import read_idx, read_idx_split
 from .image_pools import cifar10_pool, embedded_pool, imagenet16_pool, user_pool
 from .image_sets import heldout_labels
-from .mixture import describe, largest_inputs, open_pools, parse_mixture, sample_task
+from .mixture import describe, largest_inputs, letters_pool, open_pools, parse_mixture, sample_task
 from .pool import Pool, check_pool, pool_arrays, pool_from
 from .task import Task, make_task
 
 __all__ = ["Augmentation", "DATASETS", "Dataset", "GlyphSet", "HELD_OUT_LETTERS", "MORE_DATASETS", "Pool", "Task",
            "check_pool", "cifar10_pool", "describe", "different_classes", "few_shot_draw", "embedded_pool",
            "glyph_pool", "glyph_statistics", "heldout_labels", "imagenet16_pool", "largest_inputs", "letters",
-           "load_dataset", "load_glyphs", "make_task", "open_pools", "parse_mixture", "pool_arrays", "pool_from",
-           "read_idx", "read_idx_split", "read_npz", "require_shots", "sample_letters_task", "sample_task",
+           "letters_pool", "load_dataset", "load_glyphs", "make_task", "open_pools", "parse_mixture", "pool_arrays",
+           "pool_from", "read_idx", "read_idx_split", "read_npz", "require_shots", "sample_letters_task", "sample_task",
            "user_pool"]

@@ -14,7 +14,7 @@ from .augment import Augmentation
 from .datasets import is_user_file
 from .files_on_disk import data_dir
 from .glyph_pool import different_classes, glyph_pool
-from .glyphs import letters, load_glyphs, sample_letters_task
+from .glyphs import GlyphSet, letters, load_glyphs, sample_letters_task
 from .image_pools import cifar10_pool, imagenet16_pool, labels_left_out, user_pool
 from .pool import Pool
 from .render import SIDE
@@ -121,14 +121,14 @@ def sample_task(rng, config, pools, split="train"):
             whose probability is 0, take no draw, so that a run on letters alone draws what `sample_letters_task`
             does and nothing before it
     config  the settings under "tasks" in ops/config.py
-    pools   {name: Pool} of `open_pools`, in any order
+    pools   {name: Pool} of `open_pools`, in any order; letters are rendered where `letters_pool` is not among them
     """
     if split != "train":
-        return sample_letters_task(rng, load_glyphs(), config.ways, config.max_shift, letters(split))
+        return sample_letters_task(rng, _glyphs_of(pools), config.ways, config.max_shift, letters(split))
     name = choose_set(rng, parse_mixture(config.tasks, pools))
     top = _on_top(rng, config)
     if name == "letters":
-        return _letters_task(rng, config, top)
+        return _letters_task(rng, config, pools, top)
     if name == "glyphs":
         return _glyphs_task(rng, config, pools[name], top)
     return _images_task(rng, config, name, pools[name], top)
@@ -141,7 +141,7 @@ def describe(mixture, pools, case="both"):
 
     case  of the letters, as config.case
     """
-    pools = {"letters": _letters_pool()} | pools
+    pools = {"letters": letters_pool()} | pools
     lines = []
     for name, share in mixture:
         pool = pools[name]
@@ -174,18 +174,27 @@ def largest_inputs(pools):
 
 
 @functools.lru_cache(maxsize=None)
-def _letters_pool():
-    """The Pool of all 52 letters of `load_glyphs`."""
+def letters_pool():
+    """The Pool of all 52 letters of `load_glyphs`, those that are held out among them."""
     glyphs = load_glyphs()
     counts = np.bincount(glyphs.character, minlength=len(glyphs.characters))
     return Pool("letters", glyphs.images, counts, glyphs.characters, SIDE)
 
 
-def _letters_task(rng, config, top):
-    task = sample_letters_task(rng, load_glyphs(), config.ways, config.max_shift, letters("train", config.case))
+def _glyphs_of(pools):
+    """The letters as a GlyphSet, around the images of the pools (in shared memory, say) where they have them."""
+    if "letters" not in pools:
+        return load_glyphs()
+    pool = pools["letters"]
+    return GlyphSet(pool.images, np.repeat(np.arange(len(pool.counts)), pool.counts), None, pool.class_names, ())
+
+
+def _letters_task(rng, config, pools, top):
+    glyphs = _glyphs_of(pools)
+    task = sample_letters_task(rng, glyphs, config.ways, config.max_shift, letters("train", config.case))
     if not top:
         return task
-    pool, augmentation = _letters_pool(), Augmentation(config.max_shift, **top)
+    pool, augmentation = pools.get("letters") or letters_pool(), Augmentation(config.max_shift, **top)
     classes = [pool.class_names.index(c) for c in task.class_names]
     names = "".join(task.class_names)
     return make_task(rng, task.name, f"glyphs 14x14, letters {names}, {augmentation.describe()}", pool, classes,
