@@ -1,4 +1,4 @@
-"""A long disturbed run against an undisturbed one: `python -m pytest -m slow -s tests/test_soak.py` (about ten minutes)."""
+"""A long disturbed run against an undisturbed one: `python -m pytest -m slow -s tests/test_soak.py` (five to ten minutes)."""
 import os
 import random
 import signal
