@@ -1,6 +1,4 @@
-"""The whole rule: its meta-gradient, what it must leave unchanged, what it refuses, its files, and Adam."""
-import os
-
+"""The whole rule: its meta-gradient, what it must leave unchanged, what it refuses."""
 import numpy as np
 import pytest
 from autograd import value_and_grad
@@ -8,9 +6,7 @@ from autograd import value_and_grad
 import plain
 from checks import STEP, as_dtype, partly_aligned_direction, random_phi, random_problem, random_theta, relative_error, um
 from ops.activations import ACTIVATIONS
-from ops.adam import Adam, clip_by_global_norm, global_norm, piecewise_rate
 from ops.compute_h_input import error_signal
-from ops.theta_file import load_settings
 
 LR = 0.1  # large, so that every path into J counts
 NETWORKS = {  # layer sizes, batch size, keyword arguments of meta_gradient
@@ -263,146 +259,3 @@ def test_unknown_activation_is_refused():
     theta, phi, x, _ = random_problem(0, [7, 6, 4], 5)
     with pytest.raises(ValueError, match="unknown activation 'rleu'"):
         um.unsupervised_update(phi, x[0], theta, activation="rleu")
-
-
-# --- theta's file --------------------------------------------------------------------------------
-
-
-def written(folder, **config):
-    """(path of a saved theta, the theta)."""
-    theta, path = random_theta(np.random.default_rng(0), 4, dtype=np.float32), folder / "theta.npz"
-    um.save_theta(path, theta, **config)
-    return path, theta
-
-
-def refused(call, *words):
-    """The call raises a ValueError of one line that holds all the words."""
-    with pytest.raises(ValueError) as caught:
-        call()
-    text = str(caught.value)
-    assert "\n" not in text and all(word in text for word in words), text
-
-
-def test_theta_survives_its_file(tmp_path):
-    path, theta = written(tmp_path, lr=3e-3, norm_eps=1e-3)
-    loaded = um.load_theta(path)
-    assert set(loaded) == set(theta)
-    assert all(np.array_equal(loaded[n], theta[n]) and loaded[n].dtype == np.float32 for n in theta)
-    assert load_settings(path, {"lr": 1.0, "norm_eps": 1.0, "other": 7.0}) == {"lr": 3e-3, "norm_eps": 1e-3, "other": 7.0}
-
-
-def test_missing_and_foreign_files_are_refused(tmp_path):
-    refused(lambda: um.load_theta(tmp_path / "none.npz"), "none.npz", "no such file")
-    for name, data in (("empty", b""), ("text", b"hello world\n" * 99), ("zip", b"PK\x03\x04" + b"\0" * 200)):
-        (tmp_path / name).write_bytes(data)
-        refused(lambda: um.load_theta(tmp_path / name), str(tmp_path / name))
-    np.save(tmp_path / "bare.npy", np.zeros(3))
-    refused(lambda: um.load_theta(tmp_path / "bare.npy"), "bare.npy", "not a")
-    np.savez(tmp_path / "other.npz", a=np.zeros(3))
-    refused(lambda: um.load_theta(tmp_path / "other.npz"), "other.npz", "theta/")
-
-
-@pytest.mark.parametrize("part", [0.0, 0.001, 0.01, 0.3, 0.7, 0.99, 0.9999])
-def test_truncated_file_is_refused(tmp_path, part):
-    path, _ = written(tmp_path)
-    data = path.read_bytes()
-    path.write_bytes(data[:int(part * len(data))])
-    refused(lambda: um.load_theta(path), "theta.npz", "corrupt or truncated")
-
-
-def test_damaged_bytes_are_refused_or_harmless(tmp_path):
-    """Any byte of the file inverted: the arrays come out as they were, or one line says what is wrong."""
-    path, theta = written(tmp_path)
-    data, rng = path.read_bytes(), np.random.default_rng(0)
-    for place in rng.integers(0, len(data), 60):
-        path.write_bytes(data[:place] + bytes([data[place] ^ 255]) + data[place + 1:])
-        try:
-            loaded = um.load_theta(path)
-        except ValueError as error:
-            assert "\n" not in str(error) and "theta.npz" in str(error)
-        else:
-            assert all(np.array_equal(loaded[name], theta[name]) for name in theta)
-
-
-@pytest.mark.parametrize("name", ["merge", "top_d/unit1/w", "error/w", "readout/zero/pa", "compute_h/unit2/beta"])
-def test_incomplete_misshapen_and_nan_arrays_are_named(tmp_path, name):
-    path, theta = written(tmp_path)
-    without = {n: a for n, a in theta.items() if n != name}
-    longer = {**theta, name: np.concatenate([theta[name], theta[name][:1]])}
-    flatter = {**theta, name: theta[name][None]}
-    nan, inf, whole, wide = ({**theta, name: a.copy()} for a in (theta[name],) * 4)
-    nan[name].flat[-1], inf[name].flat[0] = np.nan, np.inf
-    whole[name], wide[name] = whole[name].astype(int), wide[name].astype(np.float64)
-    for bad, word in ((without, name), (longer, "shape"), (flatter, name), (nan, name), (inf, name),
-                      (whole, "float"), (wide, "float"), ({**theta, "extra": theta["merge"]}, "theta/extra")):
-        np.savez(path, **{f"theta/{n}": a for n, a in bad.items()})
-        refused(lambda: um.load_theta(path), "theta.npz", word)
-        if bad is not whole:
-            refused(lambda: um.save_theta(tmp_path / "new.npz", bad), word)
-    assert not (tmp_path / "new.npz").exists()
-
-
-def test_pickled_objects_are_never_opened(tmp_path):
-    class Bomb:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "opened"),)
-
-    path, theta = written(tmp_path)
-    np.savez(path, **{f"theta/{n}": a for n, a in theta.items()} | {"theta/merge": np.array([Bomb()], object)})
-    refused(lambda: um.load_theta(path), "theta.npz")
-    assert not (tmp_path / "opened").exists()
-
-
-def test_failed_save_leaves_the_old_file_whole(tmp_path, monkeypatch):
-    path, theta = written(tmp_path)
-    before = path.read_bytes()
-
-    def full(*args):
-        raise OSError(28, "No space left on device")
-
-    for name in ("replace", "fsync"):
-        with monkeypatch.context() as patched:
-            patched.setattr(os, name, full)
-            refused(lambda: um.save_theta(path, {n: a + 1 for n, a in theta.items()}), "theta.npz", "No space left")
-        assert path.read_bytes() == before and os.listdir(tmp_path) == ["theta.npz"]
-    refused(lambda: um.save_theta(path / "below" / "theta.npz", theta), "cannot write")
-    assert path.read_bytes() == before
-
-
-# --- Adam ----------------------------------------------------------------------------------------
-
-
-def test_adam_equals_the_scalar_algorithm():
-    rng = np.random.default_rng(0)
-    theta = {"a": rng.standard_normal((2, 3)), "b": rng.standard_normal(4)}
-    p, m, v = theta["a"][1, 2], 0.0, 0.0
-    adam = Adam()
-    for t in range(1, 6):
-        grads, lr = {n: rng.standard_normal(a.shape) for n, a in theta.items()}, 0.1 / t
-        g = grads["a"][1, 2]
-        theta = adam.update(theta, grads, lr)
-        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
-        p -= lr * (m / (1 - 0.9 ** t)) / ((v / (1 - 0.999 ** t)) ** 0.5 + 1e-8)
-        assert theta["a"][1, 2] == pytest.approx(p, rel=1e-12)
-    assert adam.steps == 5
-
-
-def test_adam_keeps_float32_and_its_argument():
-    theta, grads = {"a": np.ones(3, np.float32)}, {"a": np.full(3, 2.0, np.float32)}
-    new = Adam().update(theta, grads, 0.01)
-    assert new["a"].dtype == np.float32 and (theta["a"] == 1).all()
-    assert np.allclose(new["a"], 0.99)  # the first step is lr, whatever the gradient's length
-
-
-def test_gradients_are_clipped_by_their_common_length():
-    grads = {"a": np.array([3.0, 0.0]), "b": np.array([[4.0]])}
-    clipped, norm = clip_by_global_norm(grads, 2.5)
-    assert norm == 5.0 and global_norm(clipped) == pytest.approx(2.5) and clipped["a"][0] == pytest.approx(1.5)
-    for limit, same in ((5.0, grads), (9.0, grads), (1.0, {"a": np.zeros(2)})):
-        assert all(np.array_equal(clip_by_global_norm(same, limit)[0][n], same[n]) for n in same)
-
-
-def test_learning_rate_changes_at_its_boundaries():
-    rate = lambda step: piecewise_rate(step, (100_000, 150_000), (3e-4, 1e-4, 2e-5))
-    assert [rate(s) for s in (0, 99_999, 100_000, 149_999, 150_000, 10 ** 7)] == [3e-4, 3e-4, 1e-4, 1e-4, 2e-5, 2e-5]
-    assert piecewise_rate(12345, (), (7e-4,)) == 7e-4
