@@ -8,7 +8,8 @@ class Gathering:
     """Async mode: the shared gradient accumulator, and which slots are under way.
 
     There are two rows of shared memory for each worker, so that none waits for a row to be read; a row is
-    free again once its gradient is added, whoever computed it.  Gradients of a theta more than `staleness_limit` meta-steps old are dropped.
+    free again once its gradient is added, whoever computed it.  Gradients of a theta more than
+    `staleness_limit` meta-steps old are dropped.
     """
 
     def __init__(self, config, workers):

@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+import unsup_meta as um
 from ops.config import make_config
 from ops.errors import InputError
 from ops.tasks.mixture import FIXED_TYPES
@@ -22,6 +23,10 @@ TEST_TEXTS = {"neg": ["unseen words unseen unseen"], "pos": ["Good"]}
 
 def rng(seed=0):
     return np.random.default_rng(seed)
+
+
+def small_theta(seed=0, batch_size=4):
+    return um.init_theta(rng(seed), batch_size=batch_size, hdims=3, delta=2, top=3, rank=2)
 
 
 def config(tasks="letters", **changes):

@@ -11,7 +11,6 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
 import evaluate
-import unsup_meta as um
 from figures import comparison
 from ops.errors import InputError
 from ops.few_shot import few_shot_accuracy
@@ -19,14 +18,7 @@ from ops.ridge import normalise_targets, solve_ridge, with_ones
 from ops.scoring import ScoreSettings, limit_test
 from ops.tasks import Dataset, few_shot_draw
 from ops.theta_file import save_theta
-
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
-
-
-def small_theta(seed=0, batch_size=4):
-    return um.init_theta(rng(seed), batch_size=batch_size, hdims=3, delta=2, top=3, rank=2)
+from small_data import rng, small_theta
 
 
 def clusters(spread, classes, n, features=12):

@@ -19,14 +19,7 @@ from ops.few_shot import few_shot_accuracy, mean_and_sem
 from ops.ridge import normalise_targets, solve_ridge, with_ones
 from ops.tasks import Dataset, few_shot_draw, load_dataset
 from ops.theta_file import save_theta
-
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
-
-
-def small_theta(seed=0, batch_size=4):
-    return um.init_theta(rng(seed), batch_size=batch_size, hdims=3, delta=2, top=3, rank=2)
+from small_data import rng, small_theta
 
 
 @pytest.fixture(scope="module")

@@ -11,20 +11,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from ops.errors import InputError
 from ops.tasks import (Augmentation, Pool, Task, check_pool, load_glyphs, make_task, pool_arrays, pool_from,
                        sample_letters_task)
-
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
-
-
-def refused(words, call, *args, **kwargs):
-    """The call raises InputError with one line that holds all the words."""
-    with pytest.raises(InputError) as caught:
-        call(*args, **kwargs)
-    text = str(caught.value)
-    assert "\n" not in text
-    for word in [words] if isinstance(words, str) else words:
-        assert word in text, text
+from small_data import refused, rng
 
 
 def numbered_pool(counts=(7, 5, 9), side=4, class_names=None):

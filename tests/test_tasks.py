@@ -17,20 +17,7 @@ from ops.tasks import (HELD_OUT_LETTERS, Dataset, few_shot_draw, letters, load_d
 from ops.tasks import glyphs as glyphs_module
 from ops.tasks import make_embedded
 from ops.tasks.area import area_weights, halve
-
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
-
-
-def refused(words, call, *args, **kwargs):
-    """The call raises InputError with one line that holds all the words."""
-    with pytest.raises(InputError) as caught:
-        call(*args, **kwargs)
-    text = str(caught.value)
-    assert "\n" not in text
-    for word in [words] if isinstance(words, str) else words:
-        assert word in text, text
+from small_data import refused, rng
 
 
 # ---- glyphs
