@@ -5,8 +5,8 @@ base model (8-16), meta-objective (17-26), TopD (65-79) and ComputeH (80-104), t
 that calls them (27-34), weight updates (35-64), the update (1-7), unroll and meta-gradient (Alg. 1).
 D1, D2, ... are the decisions listed in the README where the paper is silent or unreadable.
 
-Axes: B batch, N units of a layer, C channels; a hidden tensor is `[B, N, C]`.  Layers run l = 1..L,
-l = 0 is the input.  Arrays are float32 or float64, as given.  Each function called from `ops` is an
+Axes: B batch, N units of a layer, C channels; a hidden tensor is `[C, B, N]`, each channel one run of
+numbers, where the paper writes `[B, N, C]`.  Layers run l = 1..L, l = 0 is the input.  Arrays are float32 or float64, as given.  Each function called from `ops` is an
 autograd primitive with a VJP of its own, so everything here can be differentiated.
 """
 from collections import namedtuple
@@ -102,28 +102,28 @@ def meta_objective(phi, xa, ya, xb, yb, ridge=0.1, cosine=True, report=None):
 
 
 def top_d(xL, theta):
-    """d^L = TopD(x^L; theta): xL [B, N^L] -> [B, N^L, delta]."""
+    """d^L = TopD(x^L; theta): xL [B, N^L] -> [delta, B, N^L]."""
     weights = lambda *names: (theta[f"top_d/{name}/{part}"] for name in names for part in ("w", "beta"))
-    m = np.reshape(xL, xL.shape + (1,))              # m0                                        (App.66)
+    m = np.reshape(xL, (1,) + xL.shape)              # m0                                        (App.66)
     m = conv_bn_relu(m, (BATCH,), *weights("conv1"))  # m2, K = 5                                (App.67-68)
-    m = np.transpose(m, (2, 1, 0))                   # [T, N, B]: the batch becomes the channels
+    m = np.transpose(m, (1, 0, 2))                   # [B, T, N]: the batch becomes the channels
     m = conv_bn_relu(m, (UNIT, UNIT), *weights("unit1", "unit2"))  # m6, S = B                   (App.70-73)
-    m = np.transpose(m, (2, 1, 0))                   # back to [B, N, T]
+    m = np.transpose(m, (1, 0, 2))                   # back to [T, B, N]
     m = conv_bn_relu(m, (BATCH, BATCH), *weights("conv2", "conv3"))  # m10                       (App.74-77)
-    return conv(m, theta["top_d/out/w"], BATCH) + theta["top_d/out/b"]  # m11                    (App.78-79)
+    return conv(m, theta["top_d/out/w"], theta["top_d/out/b"], BATCH)  # m11                     (App.78-79)
 
 
 # --- ComputeH (App.80-104) ----------------------------------------------------------------------
 
 
 def compute_h(d, x, z, W_below, W_above, b, theta):
-    """h^l = ComputeH(d^l, x^l, z^l, W^l, W^(l+1), b^l; theta) -> [B, N^l, H].
+    """h^l = ComputeH(d^l, x^l, z^l, W^l, W^(l+1), b^l; theta) -> [H, B, N^l].
 
-    d [B, N, delta]; x, z [B, N]; b [N]; W_below = W^l or None, W_above = W^(l+1) or None: the statistics
+    d [delta, B, N]; x, z [B, N]; b [N]; W_below = W^l or None, W_above = W^(l+1) or None: the statistics
     of a matrix that does not exist are zeros.
     """
     s = weight_stats(W_below, W_above, x.shape[1])   # s0, s1, [N, 8]                            (App.85-92, D4)
-    m = compute_h_input(x, z, d, s, b, theta["compute_h/in/beta"])  # m3, [B, N, 13 + delta] (App.81-84, 93-95)
+    m = compute_h_input(x, z, d, s, b, theta["compute_h/in/beta"])  # m3, [13 + delta, B, N] (App.81-84, 93-95)
     names = ("conv1", "unit1", "conv2", "unit2")
     weights = (theta[f"compute_h/{name}/{part}"] for name in names for part in ("w", "beta"))
     return conv_bn_relu(m, (BATCH, UNIT, BATCH, UNIT), *weights)  # m11                          (App.96-104)
@@ -149,7 +149,7 @@ def _compute_h_again(d, x, z, W_below, W_above, b, theta):
 
 
 def next_delta(d, z, h, V, theta):
-    """d^(l-1) [B, N^(l-1), delta] from layer l's d, z, h and V^l."""
+    """d^(l-1) [delta, B, N^(l-1)] from layer l's d, z, h and V^l."""
     delta = error_signal(d, z, h, theta["error/w"], theta["error/b"])  # delta^l = d sigmoid(z) + h E + e (App.31)
     dhat = transport(V, delta)                       # sum_j delta^l_bjc V^l_mj                  (App.32)
     return normalise_channels(dhat)                  # dhat / sqrt(mean_c dhat^2)                (App.33)
@@ -163,7 +163,9 @@ def hidden_states(phi, x, theta, activation="relu"):
     """
     phi = [Layer(*layer) for layer in phi]
     check_theta(theta, phi, x)
-    return _hidden_states(phi, x, theta, activation)
+    xs, zs, ds, hs = _hidden_states(phi, x, theta, activation)
+    channels_last = lambda tensors: [np.transpose(a, (1, 2, 0)) for a in tensors]
+    return xs, zs, channels_last(ds), channels_last(hs)
 
 
 def _hidden_states(phi, x, theta, activation, frugal=False):
@@ -218,14 +220,14 @@ def delta_weights(WV, xs_low, xs, low, up, merge, norm_eps):
     feed, below, above = (lower_upper[i] for i in range(3))
     merged = merged_planes(Wn, feed, hebbian(xs_low, xs), below, above, merge)  # DeltaW_merge   (App.57-58)
     orth = keep_magnitude(merged, WV)                # merge + Wu relu(-<merge, Wu>)             (App.59, D8)
-    return limit_length(orth, norm_eps, (1, 2))      # orth / sqrt(e + mean orth^2)              (App.60)
+    return limit_length(orth, norm_eps, True)        # orth / sqrt(e + mean orth^2)              (App.60)
 
 
 def delta_bias(h, theta):
     """Delta b^l [N] from h^l (App.61-63, D9)."""
     b0 = bias_readout(h, theta["bias"])              # mean over the batch of h w                (App.61)
     b1 = stop_drift(b0)                              # b0 - relu(mean b0)                        (App.62)
-    return limit_length(b1, 0.5, None)               # b1 / sqrt(0.5 + mean b1^2)                (App.63)
+    return limit_length(b1, 0.5, False)              # b1 / sqrt(0.5 + mean b1^2)                (App.63)
 
 
 def compute_delta_weight(phi, xs, hs, theta, norm_eps=1.0, frugal=False):

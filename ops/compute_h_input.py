@@ -1,7 +1,10 @@
 """What ComputeH sees before its convolutions (App.81-95), and the error signal it adds (App.31)."""
+import functools
+
 import numpy as np
 
 from ops.activations import sigmoid
+from ops.norm import PIECE, moments
 from ops.primitive import EPS, NO_TAPE, block, kernel
 from ops.threads import in_parts, product
 
@@ -29,41 +32,75 @@ def column_stats(w, stats):
 
 
 @kernel()
-def column_stats_vjp(w, of_sign, of_w, constant, g):
-    """g = sign(w) of_sign + w of_w + constant, the vectors one entry a column."""
+def row_stats(w, stats):
+    """The same of row j."""
+    rows, columns = w.shape
+    zero = w.dtype.type(0)
+    for j in range(rows):
+        run = w[j]
+        size, square, mean, variance = zero, zero, zero, zero
+        for i in range(columns):
+            size += abs(run[i])
+            square += run[i] * run[i]
+            mean += run[i]
+        mean /= w.dtype.type(columns)
+        for i in range(columns):
+            variance += (run[i] - mean) * (run[i] - mean)
+        stats[j, 0] = size / columns
+        stats[j, 1] = np.sqrt(square / columns + EPS)
+        stats[j, 2] = mean
+        stats[j, 3] = np.sqrt(variance / columns + EPS)
+
+
+@kernel()
+def stats_slopes(g, stats, n, slopes):
+    """slopes[:, j] = [a, b, c]: with them the gradient to an entry w of n that `stats[j]` is of is a sign(w) + b w + c."""
+    for j in range(len(g)):
+        of_centred = g[j, 3] / (stats[j, 3] * n)
+        slopes[0, j] = g[j, 0] / n
+        slopes[1, j] = g[j, 1] / (stats[j, 1] * n) + of_centred
+        slopes[2, j] = g[j, 2] / n - stats[j, 2] * of_centred  # deviations sum to zero: no more of the mean
+
+
+@kernel()
+def column_stats_vjp(w, slopes, out):
+    """out = a sign(w) + b w + c, slopes = [a, b, c] one entry a column."""
     rows, columns = w.shape
     for i in range(rows):
         for j in range(columns):
             v = w[i, j]
-            sign = of_sign[j] if v > 0 else (-of_sign[j] if v < 0 else v * of_sign[j])
-            g[i, j] = sign + v * of_w[j] + constant[j]
+            a = slopes[0, j]
+            sign = a if v > 0 else (-a if v < 0 else v * a)
+            out[i, j] = sign + v * slopes[1, j] + slopes[2, j]
 
 
-def _stats(w):
-    """`column_stats` of w [n, m] -> [m, 4]."""
-    stats = np.empty((w.shape[1], 4), w.dtype)
-    column_stats(np.ascontiguousarray(w), stats)
-    return stats
+@kernel()
+def row_stats_vjp(w, slopes, out):
+    """The same, one entry a row."""
+    rows, columns = w.shape
+    for j in range(rows):
+        a, b, c = slopes[0, j], slopes[1, j], slopes[2, j]
+        run, target = w[j], out[j]
+        for i in range(columns):
+            v = run[i]
+            sign = a if v > 0 else (-a if v < 0 else v * a)
+            target[i] = sign + v * b + c
 
 
-def _stats_vjp(g, w, stats):
-    """Gradient of `_stats` with respect to w, given g [m, 4]."""
-    of_abs, of_rms, of_mean, of_sd = g.T / g.dtype.type(w.shape[0])
-    _, rms, mean, sd = stats.T
-    of_centred, out = of_sd / sd, np.empty(w.shape, w.dtype)
-    # the deviation's share of the mean's gradient cancels: deviations sum to zero
-    column_stats_vjp(np.ascontiguousarray(w), of_abs, of_rms / rms + of_centred, of_mean - mean * of_centred, out)
-    return out
+def _slopes(g, stats, n):
+    slopes = np.empty((3, len(g)), g.dtype)
+    stats_slopes(g, stats, n, slopes)
+    return slopes
 
 
 def _weight_stats_vjp(g, tape, wanted):
-    s, norm = tape["s"], tape["norm"]
-    g = (g - s / norm ** 2 * (g * s).mean()) / norm
+    s, norm, below, above = (tape[k] for k in ("s", "norm", "below", "above"))
+    g = (g - s * ((g * s).sum() / (norm ** 2 * s.size))) / norm
     grads = {}
     if 0 in wanted:
-        grads[0] = _stats_vjp(g[:, :4], tape["below"], s[:, :4])
+        column_stats_vjp(below, _slopes(g[:, :4], s[:, :4], len(below)), grads.setdefault(0, np.empty_like(below)))
     if 1 in wanted:
-        grads[1] = _stats_vjp(g[:, 4:], tape["above"].T, s[:, 4:]).T
+        row_stats_vjp(above, _slopes(g[:, 4:], s[:, 4:], above.shape[1]), grads.setdefault(1, np.empty_like(above)))
     return grads
 
 
@@ -72,190 +109,139 @@ def weight_stats(W_below, W_above, units, *, tape=NO_TAPE):
     """Stats(W^l, axis 0) and Stats(W^(l+1), axis 1) -> [N, 8] (App.85-92), divided together by their
     root mean square (D4).  A matrix that does not exist (None) counts as zero statistics.
     """
-    dtype = (W_below if W_below is not None else W_above).dtype
+    below, above = (None if W is None else np.ascontiguousarray(W) for W in (W_below, W_above))
+    dtype = (below if below is not None else above).dtype
     s = np.zeros((units, 8), dtype)
-    if W_below is not None:
-        s[:, :4] = _stats(W_below)
-    if W_above is not None:
-        s[:, 4:] = _stats(W_above.T)
-    norm = np.sqrt((s * s).mean() + dtype.type(EPS))
-    tape.update(below=W_below, above=W_above, s=s, norm=norm)
+    if below is not None:
+        column_stats(below, s[:, :4])
+    if above is not None:
+        row_stats(above, s[:, 4:])
+    norm = np.sqrt((s * s).sum() / dtype.type(s.size) + dtype.type(EPS))
+    tape.update(below=below, above=above, s=s, norm=norm)
     return s / norm
 
 
+@functools.lru_cache(maxsize=64)
 def position_code(units, dtype):
-    """sin and cos of `units` points evenly spaced from 0 to 4 pi, both ends included: [N, 2] (App.81-82, D3)."""
+    """sin and cos of `units` points evenly spaced from 0 to 4 pi, both ends included: [2, N] (App.81-82, D3)."""
     angle = np.linspace(0, 4 * np.pi, units)
-    return np.stack([np.sin(angle), np.cos(angle)], axis=1).astype(dtype)
+    return np.stack([np.sin(angle), np.cos(angle)]).astype(dtype)
 
 
 @kernel()
-def input_moments(x, z, position, d, mean, inv):
-    """Mean and 1 / deviation over batch and units of each channel of [x, z, p0, p1, d]."""
-    B, N, D = d.shape
-    total, total_sq = np.zeros(4 + D), np.zeros(4 + D)
-    for sweep in range(2):
-        for b in range(B):
-            s = np.zeros(4 + D, d.dtype)
-            for n in range(N):
-                first = (x[b, n], z[b, n], position[n, 0], position[n, 1])
-                if sweep == 0:
-                    for c in range(4):
-                        s[c] += first[c]
-                    for c in range(D):
-                        s[4 + c] += d[b, n, c]
-                else:
-                    for c in range(4):
-                        s[c] += (first[c] - mean[c]) ** 2
-                    for c in range(D):
-                        v = d[b, n, c] - mean[4 + c]
-                        s[4 + c] += v * v
-            if sweep == 0:
-                total += s
-            else:
-                total_sq += s
-        if sweep == 0:
-            mean[:] = total / (B * N)
-    inv[:] = 1 / np.sqrt(total_sq / (B * N) + EPS)
+def normalise_offset(runs, beta, inv):
+    """runs <- (run - mean) inv + beta in place, for each channel; fills inv = 1 / deviation."""
+    for c in range(len(runs)):
+        run, offset = runs[c], beta[c]
+        mean, scale = moments(run)
+        inv[c] = scale
+        for i in range(len(run)):
+            run[i] = (run[i] - mean) * scale + offset
 
 
 @kernel()
-def fill_input(x, z, position, d, stats, b, beta, mean, inv, out):
-    """out[b, n] = [s0, s1, BatchNorm([x, z, p0, p1, d]) + beta, b]: concatenated without temporaries."""
-    B, N, D = d.shape
-    for i in range(B):
-        for n in range(N):
-            for c in range(8):
-                out[i, n, c] = stats[n, c]
-            out[i, n, 8] = (x[i, n] - mean[0]) * inv[0] + beta[0]
-            out[i, n, 9] = (z[i, n] - mean[1]) * inv[1] + beta[1]
-            out[i, n, 10] = (position[n, 0] - mean[2]) * inv[2] + beta[2]
-            out[i, n, 11] = (position[n, 1] - mean[3]) * inv[3] + beta[3]
-            for c in range(D):
-                out[i, n, 12 + c] = (d[i, n, c] - mean[4 + c]) * inv[4 + c] + beta[4 + c]
-            out[i, n, 12 + D] = b[n]
+def normalise_offset_vjp(g, m, beta, inv, out, g_beta):
+    """Gradient of `normalise_offset`, m what it made: out = inv (g - mean(g) - xhat mean(g xhat)), g_beta = sum(g)."""
+    channels, size = g.shape
+    for c in range(channels):
+        of_out, normed, target, offset = g[c], m[c], out[c], beta[c]
+        total, total_xhat = 0.0, 0.0
+        for start in range(0, size, PIECE):
+            s, sx = g.dtype.type(0), g.dtype.type(0)
+            g_piece, piece = of_out[start:start + PIECE], normed[start:start + PIECE]
+            for i in range(len(piece)):
+                s += g_piece[i]
+                sx += g_piece[i] * (piece[i] - offset)
+            total += s
+            total_xhat += sx
+        mean, mean_xhat, scale = g.dtype.type(total / size), g.dtype.type(total_xhat / size), inv[c]
+        for i in range(size):
+            target[i] = scale * (of_out[i] - mean - (normed[i] - offset) * mean_xhat)
+        g_beta[c] = total
 
 
-@kernel()
-def input_sums(g, m3, beta, total, total_xhat, g_stats, g_b):
-    """Sums of g and g xhat per normalised channel; g of the tiled statistics and bias, summed over the batch."""
-    B, N, channels = g.shape
-    normalised = channels - 9
-    for i in range(B):
-        s, sx = np.zeros_like(beta), np.zeros_like(beta)
-        for n in range(N):
-            for c in range(8):
-                g_stats[n, c] += g[i, n, c]
-            g_b[n] += g[i, n, channels - 1]
-            for c in range(normalised):
-                s[c] += g[i, n, 8 + c]
-                sx[c] += g[i, n, 8 + c] * (m3[i, n, 8 + c] - beta[c])
-        total += s
-        total_xhat += sx
-
-
-@kernel()
-def input_vjp(g, m3, beta, inv, mean_g, mean_gx, gx, gz, gd):
-    """Gradient through the batch norm of ComputeH's input, for x, z and d."""
-    B, N, D = gd.shape
-    for i in range(B):
-        for n in range(N):
-            for c in range(2):
-                xhat = m3[i, n, 8 + c] - beta[c]
-                v = inv[c] * (g[i, n, 8 + c] - mean_g[c] - xhat * mean_gx[c])
-                if c == 0:
-                    gx[i, n] = v
-                else:
-                    gz[i, n] = v
-            for c in range(D):
-                xhat = m3[i, n, 12 + c] - beta[4 + c]
-                gd[i, n, c] = inv[4 + c] * (g[i, n, 12 + c] - mean_g[4 + c] - xhat * mean_gx[4 + c])
+STATS = 8  # channels of weight statistics; then come x, z, two of position, d, and last the bias
 
 
 def _compute_h_input_vjp(g, tape, wanted):
-    m3, beta, inv = tape["m3"], tape["beta"], tape["inv"]
+    m3, beta, inv, (B, N) = tape["m3"], tape["beta"], tape["inv"], g.shape[1:]
     g = np.ascontiguousarray(g)
-    B, N, channels = g.shape
-    total, total_xhat = np.zeros(channels - 9), np.zeros(channels - 9)
-    g_stats, g_b = np.zeros((N, 8), g.dtype), np.zeros(N, g.dtype)
-    input_sums(g, m3, beta, total, total_xhat, g_stats, g_b)
-    mean_g, mean_gx = ((t / (B * N)).astype(g.dtype) for t in (total, total_xhat))
-    gx, gz = np.empty((B, N), g.dtype), np.empty((B, N), g.dtype)
-    gd = np.empty((B, N, channels - 13), g.dtype)
-    input_vjp(g, m3, beta, inv, mean_g, mean_gx, gx, gz, gd)
-    return {0: gx, 1: gz, 2: gd, 3: g_stats, 4: g_b, 5: total.astype(g.dtype)}
+    normed = slice(STATS, STATS + len(beta))
+    of_normed, m = g[normed].reshape(len(beta), -1), m3[normed].reshape(len(beta), -1)
+    out, g_beta = np.empty_like(m), np.empty_like(beta)
+    in_parts(lambda i, k: normalise_offset_vjp(of_normed[i:k], m[i:k], beta[i:k], inv[i:k], out[i:k], g_beta[i:k]),
+             len(m), 8 * m.size)
+    out = out.reshape(-1, B, N)
+    return {0: out[0], 1: out[1], 2: out[4:], 3: g[:STATS].sum(axis=1).T, 4: g[-1].sum(axis=0), 5: g_beta}
 
 
 @block(vjp=_compute_h_input_vjp)
 def compute_h_input(x, z, d, stats, b, beta, *, tape=NO_TAPE):
-    """m3 = [s0, s1, BatchNorm([x, z, p0, p1, d], [0, 1]) + beta, b] (App.83-95), tiled to [B, N, 13 + D].
+    """m3 = [s0, s1, BatchNorm([x, z, p0, p1, d], [0, 1]) + beta, b] (App.83-95), tiled to [13 + D, B, N].
 
-    x, z [B, N]; d [B, N, D]; stats [N, 8]; b [N]; beta [4 + D].
+    x, z [B, N]; d [D, B, N]; stats [N, 8]; b [N]; beta [4 + D].
     """
-    B, N, D = d.shape
+    D, B, N = d.shape
     if x.shape != (B, N) or z.shape != (B, N) or stats.shape != (N, 8) or b.shape != (N,) or beta.shape != (4 + D,):
         raise ValueError(f"compute_h_input: x {x.shape}, z {z.shape}, d {d.shape}, stats {stats.shape}, b {b.shape}, "
                          f"beta {beta.shape} do not fit")
-    position, d = position_code(N, d.dtype), np.ascontiguousarray(d)
-    x, z = np.ascontiguousarray(x), np.ascontiguousarray(z)
-    mean, inv = np.empty(4 + D, d.dtype), np.empty(4 + D, d.dtype)
-    input_moments(x, z, position, d, mean, inv)
-    m3 = np.empty((B, N, 13 + D), d.dtype)
-    fill_input(x, z, position, d, stats, b, beta, mean, inv, m3)
+    m3, beta, inv = np.empty((13 + D, B, N), d.dtype), np.ascontiguousarray(beta), np.empty_like(beta)
+    m3[:STATS] = stats.T[:, None]
+    m3[8], m3[9], m3[10:12], m3[12:-1], m3[-1] = x, z, position_code(N, d.dtype)[:, None], d, b
+    runs = m3[STATS:-1].reshape(4 + D, B * N)
+    in_parts(lambda i, k: normalise_offset(runs[i:k], beta[i:k], inv[i:k]), len(runs), 8 * runs.size)
     tape.update(m3=m3, beta=beta, inv=inv)
     return m3
 
 
 @kernel()
-def add_gated(d, gate, e, out):
-    """out += d gate[..., None] + e, in one pass."""
-    rows, channels = d.shape
-    for r in range(rows):
-        for c in range(channels):
-            out[r, c] += d[r, c] * gate[r] + e[c]
+def add_gated(d, gate, e, first, end, out):
+    """out += d gate + e of columns first..end, in one pass; d, out [C, n], gate [n], e [C]."""
+    scale = gate[first:end]
+    for c in range(len(d)):
+        signal, target, offset = d[c, first:end], out[c, first:end], e[c]
+        for i in range(len(scale)):
+            target[i] += signal[i] * scale[i] + offset
 
 
 @kernel()
-def gate_vjp(g, d, gate, gd, gz):
-    """Gradients of `d gate[..., None]` with respect to d and, through the sigmoid, to z."""
-    rows, channels = d.shape
-    for r in range(rows):
-        total = d.dtype.type(0)
-        for c in range(channels):
-            gd[r, c] = g[r, c] * gate[r]
-            total += g[r, c] * d[r, c]
-        gz[r] = total * gate[r] * (1 - gate[r])
+def gate_vjp(g, d, gate, first, end, gd, gz):
+    """Gradients of `d gate` with respect to d and, through the sigmoid, to z, of columns first..end."""
+    scale, total = gate[first:end], gz[first:end]
+    total[:] = 0
+    for c in range(len(g)):
+        of_out, signal, target = g[c, first:end], d[c, first:end], gd[c, first:end]
+        for i in range(len(scale)):
+            target[i] = of_out[i] * scale[i]
+            total[i] += of_out[i] * signal[i]
+    for i in range(len(scale)):
+        total[i] *= scale[i] * (1 - scale[i])
 
 
 def _error_signal_vjp(g, tape, wanted):
     d, gate, h, E = (tape[k] for k in ("d", "gate", "h", "E"))
-    rows = np.ascontiguousarray(g).reshape(d.shape)
+    runs = np.ascontiguousarray(g).reshape(d.shape)
     gd, gz, gh = np.empty_like(d), np.empty_like(gate), np.empty_like(h)
 
     def part(i, k):
-        gate_vjp(rows[i:k], d[i:k], gate[i:k], gd[i:k], gz[i:k])
-        np.matmul(rows[i:k], E.T, out=gh[i:k])
-        return np.matmul(h[i:k].T, rows[i:k])
+        gate_vjp(runs, d, gate, i, k, gd, gz)
+        np.matmul(E, runs[:, i:k], out=gh[:, i:k])
+        return np.matmul(h[:, i:k], runs[:, i:k].T)
 
-    gE = sum(in_parts(part, len(rows), 2 * h.size * E.shape[1]))
-    return {
-        0: gd.reshape(g.shape),
-        1: gz.reshape(g.shape[:2]),
-        2: gh.reshape(g.shape[:2] + (E.shape[0],)),
-        3: gE,
-        4: np.matmul(np.ones(len(rows), rows.dtype), rows),
-    }
+    gE = sum(in_parts(part, runs.shape[1], 2 * h.size * E.shape[1]))
+    return {0: gd.reshape(g.shape), 1: gz.reshape(g.shape[1:]), 2: gh.reshape((-1,) + g.shape[1:]), 3: gE,
+            4: runs.sum(axis=1)}
 
 
 @block(vjp=_error_signal_vjp)
 def error_signal(d, z, h, E, e, *, tape=NO_TAPE):
-    """delta = d sigmoid(z) + h E + e (App.31): d [B, N, D], z [B, N], h [B, N, H], E [H, D], e [D] -> [B, N, D]."""
-    if E.shape != (h.shape[2], d.shape[2]) or e.shape != d.shape[2:]:
+    """delta = d sigmoid(z) + h E + e (App.31): d [D, B, N], z [B, N], h [H, B, N], E [H, D], e [D] -> [D, B, N]."""
+    if E.shape != (len(h), len(d)) or e.shape != (len(d),):
         raise ValueError(f"error_signal: E {E.shape}, e {e.shape} do not fit h {h.shape}, d {d.shape}")
-    rows = np.ascontiguousarray(d).reshape(-1, d.shape[2])
-    h = np.ascontiguousarray(h).reshape(len(rows), -1)
+    runs = np.ascontiguousarray(d).reshape(len(d), -1)
+    h, e = np.ascontiguousarray(h).reshape(len(h), -1), np.ascontiguousarray(e)
     gate = sigmoid(np.ascontiguousarray(z)).reshape(-1)
-    out = product(h, E)
-    in_parts(lambda i, k: add_gated(rows[i:k], gate[i:k], e, out[i:k]), len(rows), 8 * rows.size)
-    tape.update(d=rows, gate=gate, h=h, E=E)
+    out = product(E.T, h)
+    in_parts(lambda i, k: add_gated(runs, gate, e, i, k, out), runs.shape[1], 8 * runs.size)
+    tape.update(d=runs, gate=gate, h=h, E=E)
     return out.reshape(d.shape)

@@ -1,11 +1,34 @@
 """Batch norm of the base model, and the rule's normalisations to unit second moment, with VJPs.
 
-All work on `[..., rows, columns]`; statistics run over the rows unless said otherwise.
+All but `moments` and `normalise_channels` work on `[..., rows, columns]`; statistics run over the rows unless
+said otherwise.
 """
 import numpy as np
 
 from ops.primitive import EPS, NO_TAPE, block, kernel
 from ops.threads import in_parts, product
+
+
+PIECE = 4096  # of a run: summed in the array's own precision, then added in float64
+
+
+@kernel()
+def moments(run):
+    """(mean, 1 / deviation) of a contiguous run of numbers, the second of its variance plus eps (D1)."""
+    size, zero = len(run), run.dtype.type(0)
+    total, total_sq = 0.0, 0.0
+    for start in range(0, size, PIECE):
+        s, piece = zero, run[start:start + PIECE]
+        for i in range(len(piece)):
+            s += piece[i]
+        total += s
+    mean = run.dtype.type(total / size)
+    for start in range(0, size, PIECE):
+        s, piece = zero, run[start:start + PIECE]
+        for i in range(len(piece)):
+            s += (piece[i] - mean) * (piece[i] - mean)
+        total_sq += s
+    return mean, run.dtype.type(1 / np.sqrt(total_sq / size + EPS))
 
 
 @kernel()
@@ -171,59 +194,94 @@ def normalise_columns(W, *, tape=NO_TAPE):
 
 
 @kernel()
-def normalise_channels_kernel(a, out, inv):
-    """out[r] = a[r] / sqrt(mean over channels of a[r]^2 + eps)."""
-    rows, channels = a.shape
-    zero = a.dtype.type(0)
-    for r in range(rows):
-        total = zero
-        for c in range(channels):
-            total += a[r, c] * a[r, c]
-        inv[r] = 1 / np.sqrt(total / channels + EPS)
-        for c in range(channels):
-            out[r, c] = a[r, c] * inv[r]
+def normalise_channels_kernel(a, first, end, out, inv):
+    """out[:, i] = a[:, i] inv[i], inv[i] = 1 / sqrt(mean over channels of a[:, i]^2 + eps), of columns first..end."""
+    channels = len(a)
+    scale = inv[first:end]
+    scale[:] = 0
+    for c in range(channels):
+        run = a[c, first:end]
+        for i in range(len(scale)):
+            scale[i] += run[i] * run[i]
+    for i in range(len(scale)):
+        scale[i] = 1 / np.sqrt(scale[i] / channels + EPS)
+    for c in range(channels):
+        run, target = a[c, first:end], out[c, first:end]
+        for i in range(len(scale)):
+            target[i] = run[i] * scale[i]
 
 
 @kernel()
-def normalise_channels_vjp_kernel(g, d, inv, out):
-    """out[r] = inv[r] (g[r] - d[r] mean(g[r] d[r]))."""
-    rows, channels = g.shape
-    for r in range(rows):
-        total = g.dtype.type(0)
-        for c in range(channels):
-            total += g[r, c] * d[r, c]
-        total /= g.dtype.type(channels)
-        for c in range(channels):
-            out[r, c] = inv[r] * (g[r, c] - d[r, c] * total)
+def normalise_channels_vjp_kernel(g, d, inv, first, end, out):
+    """out[:, i] = inv[i] (g[:, i] - d[:, i] mean(g[:, i] d[:, i])) of columns first..end."""
+    channels = len(g)
+    scale, total = inv[first:end], np.zeros(end - first, g.dtype)
+    for c in range(channels):
+        of_out, normed = g[c, first:end], d[c, first:end]
+        for i in range(len(scale)):
+            total[i] += of_out[i] * normed[i]
+    total /= g.dtype.type(channels)
+    for c in range(channels):
+        of_out, normed, target = g[c, first:end], d[c, first:end], out[c, first:end]
+        for i in range(len(scale)):
+            target[i] = scale[i] * (of_out[i] - normed[i] * total[i])
 
 
 def _normalise_channels_vjp(g, tape, wanted):
-    rows = np.ascontiguousarray(g).reshape(tape["d"].shape)
-    out = np.empty_like(rows)
-    d, inv = tape["d"], tape["inv"]
-    in_parts(lambda i, k: normalise_channels_vjp_kernel(rows[i:k], d[i:k], inv[i:k], out[i:k]), len(rows), 8 * rows.size)
+    g, d, inv = np.ascontiguousarray(g), tape["d"], tape["inv"]
+    runs, out = g.reshape(d.shape), np.empty_like(d)
+    in_parts(lambda i, k: normalise_channels_vjp_kernel(runs, d, inv, i, k, out), d.shape[1], 8 * d.size)
     return {0: out.reshape(g.shape)}
 
 
 @block(vjp=_normalise_channels_vjp)
 def normalise_channels(dhat, *, tape=NO_TAPE):
-    """dhat [B, N, C] / sqrt(mean_c dhat^2 + 1e-6) (App.33)."""
-    rows = np.ascontiguousarray(dhat).reshape(-1, dhat.shape[-1])
-    d, inv = np.empty_like(rows), np.empty(rows.shape[0], rows.dtype)
-    in_parts(lambda i, k: normalise_channels_kernel(rows[i:k], d[i:k], inv[i:k]), len(rows), 8 * rows.size)
+    """dhat [C, B, N] / sqrt(mean_c dhat^2 + 1e-6) (App.33)."""
+    runs = np.ascontiguousarray(dhat).reshape(len(dhat), -1)
+    d, inv = np.empty_like(runs), np.empty(runs.shape[1], runs.dtype)
+    in_parts(lambda i, k: normalise_channels_kernel(runs, i, k, d, inv), runs.shape[1], 8 * runs.size)
     tape.update(d=d, inv=inv)
     return d.reshape(dhat.shape)
 
 
+@kernel()
+def limit_length_kernel(a, e, out, scale):
+    """out[g] = a[g] scale[g], scale[g] = 1 / sqrt(e + mean of a[g]^2); a [G, n]."""
+    for group in range(len(a)):
+        run, target, total = a[group], out[group], a.dtype.type(0)
+        for i in range(len(run)):
+            total += run[i] * run[i]
+        c = a.dtype.type(1 / np.sqrt(e + total / len(run)))
+        scale[group] = c
+        for i in range(len(run)):
+            target[i] = run[i] * c
+
+
+@kernel()
+def limit_length_vjp_kernel(g, D, scale, out):
+    """out[k] = scale[k] (g[k] - D[k] mean(g[k] D[k]))."""
+    for group in range(len(g)):
+        of_out, limited, target, total = g[group], D[group], out[group], g.dtype.type(0)
+        for i in range(len(of_out)):
+            total += of_out[i] * limited[i]
+        mean, c = g.dtype.type(total / len(of_out)), scale[group]
+        for i in range(len(of_out)):
+            target[i] = c * (of_out[i] - limited[i] * mean)
+
+
 def _limit_length_vjp(g, tape, wanted):
-    c, D, axes = tape["c"], tape["D"], tape["axes"]
-    return {0: c * (g - D * np.mean(g * D, axis=axes, keepdims=True))}
+    D, out = tape["D"], np.empty_like(tape["D"])
+    limit_length_vjp_kernel(np.ascontiguousarray(g).reshape(D.shape), D, tape["scale"], out)
+    return {0: out.reshape(g.shape)}
 
 
 @block(vjp=_limit_length_vjp)
-def limit_length(a, e, axes, *, tape=NO_TAPE):
-    """a / sqrt(e + mean of a^2 over `axes`): an update's length is bounded (App.60, App.63)."""
-    c = (1 / np.sqrt(e + np.mean(a * a, axis=axes, keepdims=True))).astype(a.dtype)
-    D = a * c
-    tape.update(c=c, D=D, axes=axes)
-    return D
+def limit_length(a, e, groups, *, tape=NO_TAPE):
+    """a / sqrt(e + mean of a^2): an update's length is bounded (App.60, App.63); of a's first axis with `groups`
+    each entry by itself, otherwise all of it together.
+    """
+    runs = np.ascontiguousarray(a).reshape(len(a) if groups else 1, -1)
+    D, scale = np.empty_like(runs), np.empty(len(runs), a.dtype)
+    limit_length_kernel(runs, float(e), D, scale)
+    tape.update(D=D, scale=scale)
+    return D.reshape(a.shape)

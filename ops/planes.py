@@ -156,15 +156,47 @@ def merged_planes(Wn, feed, hebb, below, above, merge, *, tape=NO_TAPE):
     return out
 
 
-def _dot(a, b):
-    return np.einsum("gij,gij->g", a, b)[:, None, None]
+@kernel()
+def keep_magnitude_kernel(merged, W, out, inv, push):
+    """out = merged + Wu push, Wu = W inv: W and V by themselves, each one run of numbers; fills inv and push."""
+    for which in range(2):
+        update, weights, target = merged[which], W[which], out[which]
+        square, dot = W.dtype.type(0), W.dtype.type(0)
+        for i in range(len(weights)):
+            square += weights[i] * weights[i]
+            dot += update[i] * weights[i]
+        scale = W.dtype.type(1 / np.sqrt(square + EPS))
+        against = -dot * scale
+        inv[which] = scale
+        push[which] = W.dtype.type(0) if against < 0 else against
+        amount = scale * push[which]
+        for i in range(len(weights)):
+            target[i] = update[i] + weights[i] * amount
+
+
+@kernel()
+def keep_magnitude_vjp_kernel(g, merged, W, inv, push, g_merged, g_W):
+    """Gradients of `keep_magnitude_kernel` with respect to merged and W."""
+    for which in range(2):
+        of_out, update, weights, scale = g[which], merged[which], W[which], inv[which]
+        g_dot, merged_dot = W.dtype.type(0), W.dtype.type(0)  # with Wu
+        for i in range(len(weights)):
+            g_dot += of_out[i] * weights[i]
+            merged_dot += update[i] * weights[i]
+        g_dot, merged_dot = g_dot * scale, merged_dot * scale
+        of_dot = W.dtype.type(0) if push[which] <= 0 else -g_dot  # gradient to <merged, Wu>
+        along = push[which] * g_dot + of_dot * merged_dot         # of the gradient to Wu, its part along Wu
+        for i in range(len(weights)):
+            unit = weights[i] * scale
+            g_merged[which, i] = of_out[i] + of_dot * unit
+            g_W[which, i] = (push[which] * of_out[i] + of_dot * update[i] - unit * along) * scale
 
 
 def _keep_magnitude_vjp(g, tape, wanted):
-    merged, Wu, push, norm = (tape[k] for k in ("merged", "Wu", "push", "norm"))
-    g_dot = np.where(push > 0, -_dot(g, Wu), 0).astype(g.dtype)
-    g_Wu = push * g + g_dot * merged
-    return {0: g + g_dot * Wu, 1: (g_Wu - Wu * _dot(g_Wu, Wu)) / norm}
+    merged, W, inv, push = (tape[k] for k in ("merged", "W", "inv", "push"))
+    g_merged, g_W = np.empty_like(merged), np.empty_like(W)
+    keep_magnitude_vjp_kernel(np.ascontiguousarray(g).reshape(W.shape), merged, W, inv, push, g_merged, g_W)
+    return {0: g_merged.reshape(g.shape), 1: g_W.reshape(g.shape)}
 
 
 @block(vjp=_keep_magnitude_vjp)
@@ -173,8 +205,8 @@ def keep_magnitude(merged, W, *, tape=NO_TAPE):
 
     What would shrink W is projected out.
     """
-    norm = np.sqrt(_dot(W, W) + W.dtype.type(EPS))
-    Wu = W / norm
-    push = np.maximum(-_dot(merged, Wu), W.dtype.type(0))
-    tape.update(merged=merged, Wu=Wu, push=push, norm=norm)
-    return merged + Wu * push
+    flat, weights = (np.ascontiguousarray(a).reshape(2, -1) for a in (merged, W))
+    out, inv, push = np.empty_like(flat), np.empty(2, W.dtype), np.empty(2, W.dtype)
+    keep_magnitude_kernel(flat, weights, out, inv, push)
+    tape.update(merged=flat, W=weights, inv=inv, push=push)
+    return out.reshape(W.shape)

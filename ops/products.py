@@ -2,7 +2,7 @@
 import numpy as np
 
 from ops.primitive import NO_TAPE, block
-from ops.threads import in_parts, product
+from ops.threads import product
 
 
 def _to_shape(g, shape):
@@ -31,25 +31,21 @@ def matmul(a, b, *, tape=NO_TAPE):
 
 def _transport_vjp(g, tape, wanted):
     V, delta = tape["V"], tape["delta"]
-    B, _, C = delta.shape
-    gt = np.ascontiguousarray(g.transpose(1, 0, 2)).reshape(V.shape[0], B * C)
+    runs = np.ascontiguousarray(g).reshape(-1, g.shape[2])
     grads = {}
     if 0 in wanted:
-        dt = np.ascontiguousarray(delta.transpose(1, 0, 2)).reshape(V.shape[1], B * C)
-        grads[0] = product(gt, dt.T)
+        grads[0] = product(runs.T, delta)
     if 1 in wanted:
-        grads[1] = product(V.T, gt).reshape(V.shape[1], B, C).transpose(1, 0, 2)
+        grads[1] = product(runs, V).reshape(g.shape[:2] + V.shape[1:])
     return grads
 
 
 @block(vjp=_transport_vjp)
 def transport(V, delta, *, tape=NO_TAPE):
-    """dhat_bmc = sum_j delta_bjc V_mj: V [M, N], delta [B, N, C] -> [B, M, C] (App.32)."""
-    tape.update(V=V, delta=delta)
-    B, N, C = delta.shape
-    out = np.empty((B, V.shape[0], C), delta.dtype)
-    in_parts(lambda i, k: np.matmul(V, delta[i:k], out=out[i:k]), B, V.size * B * C)
-    return out
+    """dhat_cbm = sum_j delta_cbj V_mj: V [M, N], delta [C, B, N] -> [C, B, M] (App.32)."""
+    runs = np.ascontiguousarray(delta).reshape(-1, delta.shape[2])
+    tape.update(V=V, delta=runs)
+    return product(runs, V.T).reshape(delta.shape[:2] + V.shape[:1])
 
 
 def _pair_vjp(g, tape, wanted):

@@ -5,7 +5,7 @@ and rank of App.40 is then the inner dimension of a matrix product, and nothing 
 """
 import numpy as np
 
-from ops.primitive import NO_TAPE, block
+from ops.primitive import NO_TAPE, block, kernel
 from ops.threads import in_parts, product
 
 
@@ -19,23 +19,23 @@ def stack_matrices(*matrices, tape=NO_TAPE):
     return np.stack(matrices)
 
 
-def _side_by_side(matrices):
+def _below_each_other(matrices):
     """[m, H] of m columns: the transposed projections of all readouts, one below the other."""
     return np.concatenate([P.transpose(0, 2, 1).reshape(-1, P.shape[1]) for P in matrices])
 
 
 def _project_vjp(g, tape, wanted):
     h, matrices = tape["h"], tape["matrices"]
-    rows, Pt = h.reshape(-1, h.shape[2]), _side_by_side(matrices)
-    columns = np.concatenate([part.reshape(-1, len(rows)) for part in g])
-    gh = np.empty_like(rows) if 0 in wanted else None
+    runs, Pt = h.reshape(len(h), -1), _below_each_other(matrices)
+    rows = np.concatenate([part.reshape(-1, runs.shape[1]) for part in g])
+    gh = np.empty_like(runs) if 0 in wanted else None
 
     def part(first, end):
         if gh is not None:
-            np.matmul(columns[:, first:end].T, Pt, out=gh[first:end])
-        return np.matmul(columns[:, first:end], rows[first:end])
+            np.matmul(Pt.T, rows[:, first:end], out=gh[:, first:end])
+        return np.matmul(rows[:, first:end], runs[:, first:end].T)
 
-    gP = sum(in_parts(part, len(rows), 2 * rows.size * len(Pt)))
+    gP = sum(in_parts(part, runs.shape[1], 2 * runs.size * len(Pt)))
     grads, first = {0: gh if gh is None else gh.reshape(h.shape)}, 0
     for i, (n, H, R) in enumerate((P.shape for P in matrices), start=1):
         grads[i] = gP[first:first + n * R].reshape(n, R, H).transpose(0, 2, 1)
@@ -45,15 +45,15 @@ def _project_vjp(g, tape, wanted):
 
 @block(vjp=_project_vjp)
 def project(h, *matrices, tape=NO_TAPE):
-    """r_bir = sum_k h_bik P_kr (App.38-39): h [B, N, H], each of `matrices` [n, H, R] -> a tuple of [n, R B, N].
+    """r_rbi = sum_k h_kbi P_kr (App.38-39): h [H, B, N], each of `matrices` [n, H, R] -> a tuple of [n, R B, N].
 
-    All are one product, P' h': it comes out in the order (matrix, r, b, i), which without a copy is, for
+    All are one product, P' h: it comes out in the order (matrix, r, b, i), which without a copy is, for
     each matrix, the transposed factor [R B, N] of App.40.
     """
-    B, N, H = h.shape
+    H, B, N = h.shape
     h = np.ascontiguousarray(h)
     tape.update(h=h, matrices=matrices)
-    r = product(_side_by_side(matrices), h.reshape(B * N, H).T)
+    r = product(_below_each_other(matrices), h.reshape(H, B * N))
     ends = np.cumsum([P.shape[0] * P.shape[2] for P in matrices])
     return tuple(part.reshape(P.shape[0], P.shape[2] * B, N) for part, P in zip(np.split(r, ends[:-1]), matrices))
 
@@ -70,13 +70,29 @@ def _readouts_vjp(g, tape, wanted):
         product(up[i], g_feed[i].T, out=g_low[i])
         product(low[i], g_feed[i], out=g_up[i])
     for r, g_r, g_off in ((low, g_low, g[1]), (up, g_up, g[2])):
-        gs = g_off + g_off.swapaxes(1, 2)
-        gs *= _lateral_scale(r)
+        gs = g_off.copy()
+        symmetrise(gs, _lateral_scale(r))
         for i, a in enumerate((LIN, SQR)):
-            np.fill_diagonal(gs[i], 0)
             product(r[a + 1], gs[i], out=g_r[a])
             product(r[a], gs[i], out=g_r[a + 1])
     return {0: g_low, 1: g_up}
+
+
+@kernel()
+def symmetrise(S, scale):
+    """S <- scale (S + S') with a zero diagonal, in place: off of App.48-54, and its own gradient."""
+    _, n, _ = S.shape
+    side = 32  # of the squares that are exchanged, small enough for the first-level cache
+    for which in range(2):
+        for top in range(0, n, side):
+            for left in range(top, n, side):
+                for i in range(top, min(top + side, n)):
+                    for j in range(max(left, i + 1), min(left + side, n)):
+                        v = scale * (S[which, i, j] + S[which, j, i])
+                        S[which, i, j] = v
+                        S[which, j, i] = v
+        for i in range(n):
+            S[which, i, i] = 0
 
 
 def _lateral_scale(r):
@@ -84,10 +100,10 @@ def _lateral_scale(r):
 
 
 def _lateral(r):
-    off = np.stack([product(r[a].T, r[a + 1]) for a in (LIN, SQR)])
-    off = (off + off.swapaxes(1, 2)) * _lateral_scale(r)
-    for S in off:
-        np.fill_diagonal(S, 0)
+    off = np.empty((2,) + (r.shape[2],) * 2, r.dtype)
+    for i, a in enumerate((LIN, SQR)):
+        product(r[a].T, r[a + 1], out=off[i])
+    symmetrise(off, _lateral_scale(r))
     return off
 
 
@@ -106,18 +122,19 @@ def readouts(low, up, *, tape=NO_TAPE):
 
 def _bias_readout_vjp(g, tape, wanted):
     w, B = tape["w"], tape["B"]
-    grads = {1: np.matmul(tape["mean_h"].T, g)}
+    grads = {1: np.matmul(tape["mean_h"], g)}
     if 0 in wanted:
-        grads[0] = np.broadcast_to(np.multiply.outer(g, w / g.dtype.type(B)), (B, g.shape[0], w.shape[0]))
+        per_entry = np.multiply.outer(w / g.dtype.type(B), g)
+        grads[0] = np.broadcast_to(per_entry[:, None], (len(w), B, len(g)))
     return grads
 
 
 @block(vjp=_bias_readout_vjp)
 def bias_readout(h, w, *, tape=NO_TAPE):
-    """db_j = 1/B sum_b sum_k theta_k h_bjk: h [B, N, H], w [H] -> [N] (App.61)."""
-    mean_h = h.mean(axis=0)
-    tape.update(mean_h=mean_h, w=w, B=h.shape[0])
-    return np.matmul(mean_h, w)
+    """db_j = 1/B sum_b sum_k theta_k h_kbj: h [H, B, N], w [H] -> [N] (App.61)."""
+    mean_h = h.mean(axis=1)
+    tape.update(mean_h=mean_h, w=w, B=h.shape[1])
+    return np.matmul(w, mean_h)
 
 
 def _stop_drift_vjp(g, tape, wanted):

@@ -106,6 +106,11 @@ def with_scaled_gradients(op, scale_of):
     return copy
 
 
+def channels_first(tensors):
+    """Tensors [B, N, C], as `hidden_states` returns them, in the order [C, B, N] of all that computes with them."""
+    return [np.transpose(a, (2, 0, 1)) for a in tensors]
+
+
 def random_theta(rng, batch_size, hdims=5, delta=3, top=4, rank=2, dtype=np.float64):
     """A theta with offsets and merge weights away from their start, so that no gradient is zero by symmetry."""
     theta = um.init_theta(rng, batch_size, hdims, delta, top, rank, np.float64)

