@@ -59,3 +59,25 @@ def test_a_number_of_threads_that_is_none_is_refused(monkeypatch, text):
             threads.thread_count()
     finally:
         threads.thread_count.cache_clear()
+
+
+FAILING = """
+import sys; sys.path.insert(0, sys.argv[1])
+from ops import threads
+for where in (0, 5):                      # in the main thread's part, in the other's
+    def work(first, end):
+        if first == where:
+            raise OSError(f"part {first}")
+        return first, end
+    try:
+        threads.in_parts(work, 10, 1e9)
+    except OSError as error:
+        print(error, end=" ")
+    print(threads.in_parts(lambda first, end: (first, end), 10, 1e9))
+"""
+
+
+def test_an_error_in_any_thread_is_raised_and_the_next_call_works():
+    done = subprocess.run([sys.executable, "-c", FAILING, str(ROOT)], capture_output=True, text=True, timeout=60,
+                          env=os.environ | {"UNSUP_META_THREADS": "2"})
+    assert done.stdout == "part 0 [(0, 5), (5, 10)]\npart 5 [(0, 5), (5, 10)]\n", done.stderr
