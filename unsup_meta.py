@@ -5,9 +5,10 @@ base model (8-16), meta-objective (17-26), TopD (65-79) and ComputeH (80-104), t
 that calls them (27-34), weight updates (35-64), the update (1-7), unroll and meta-gradient (Alg. 1).
 D1, D2, ... are the decisions listed in the README where the paper is silent or unreadable.
 
-Axes: B batch, N units of a layer, C channels; a hidden tensor is `[C, B, N]`, each channel one run of
-numbers, where the paper writes `[B, N, C]`.  Layers run l = 1..L, l = 0 is the input.  Arrays are float32 or float64, as given.  Each function called from `ops` is an
-autograd primitive with a VJP of its own, so everything here can be differentiated.
+Axes: B batch, N units of a layer, C channels.  A hidden tensor is `[C, B, N]` here, where the paper has
+`[B, N, C]`: all that is done to a channel is then done to one run of B N numbers.  Layers run l = 1..L,
+l = 0 is the input.  Arrays are float32 or float64, as given.  Each function called from `ops` is an autograd
+primitive with a VJP of its own, so everything here can be differentiated.
 """
 from collections import namedtuple
 

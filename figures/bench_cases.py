@@ -49,10 +49,10 @@ def _projections(case):
 def update_products(case):
     """The products of one update."""
     B, H, D, R = (case[k] for k in ("batch_size", "hdims", "delta", "rank"))
-    products = [(block, rows, taps * C, S) for block, rows, taps, C, S in convolutions(case)]
+    products = [(block, S, taps * C, rows) for block, rows, taps, C, S in convolutions(case)]
     products += [("readouts", m, H, rows) for rows, m in _projections(case)]
     for i, j, _ in _layers(case):
-        products += [("base model", B, i, j), ("error signal", B * j, H, D), ("error signal", i, j, B * D)]
+        products += [("base model", B, i, j), ("error signal", D, H, B * j), ("error signal", B * D, j, i)]
         products += [("readouts", i, R * B, j)] * 3 + [("readouts", i, R * B, i)] * 2 + [("readouts", j, R * B, j)] * 2
         products += [("planes", i, B, j)] + [("planes", i, i, j)] * 4 + [("planes", i, j, j)] * 4
     return products
@@ -71,11 +71,11 @@ def _update_backward(case, first):
     products = []
     for number, (block, rows, taps, C, S) in enumerate(convolutions(case)):
         products += [(block, C, rows, taps * S)]
-        products += [] if first and number == 0 else [(block, rows, taps * S, C)]  # TopD's first one reads x^L
+        products += [] if first and number == 0 else [(block, C, taps * S, rows)]  # TopD's first one reads x^L
     for rows, m in _projections(case):
-        products += [("readouts", rows, m, H), ("readouts", m, rows, H)]
+        products += [("readouts", H, m, rows), ("readouts", m, rows, H)]
     for i, j, bottom in _layers(case):
-        products += [("error signal", B * j, D, H), ("error signal", H, B * j, D), ("error signal", j, i, B * D)]
+        products += [("error signal", H, D, B * j), ("error signal", H, B * j, D), ("error signal", B * D, i, j)]
         products += [("readouts", R * B, i, j), ("readouts", R * B, j, i)] * 3
         products += [("readouts", R * B, i, i), ("readouts", R * B, j, j)] * 4
         products += [("planes", i, i, j)] * 4 + [("planes", i, j, j)] * 4

@@ -229,9 +229,9 @@ def conv_bn_relu(x, axes, *weights, tape=NO_TAPE):
     turn (App.67-68, App.70-73, App.96-103).  Batch norm takes its statistics over batch and unit axes
     together, population variance, eps 1e-6 (D1).  Raises ValueError where the channels differ.
     """
-    runs, shape, kept = as_runs(x), x.shape, []
+    runs, shape, kept, weights = as_runs(x), x.shape, [], [np.ascontiguousarray(a) for a in weights]
     for i, axis in enumerate(axes):
-        w, beta = weights[2 * i], np.ascontiguousarray(weights[2 * i + 1])
+        w, beta = weights[2 * i], weights[2 * i + 1]
         _check(runs.reshape((-1,) + shape[1:]), w, beta, "conv_bn_relu")
         size = (w.shape[2], runs.shape[1])
         xhat = scratch("xhat", size, runs.dtype) if tape is NO_TAPE else np.empty(size, runs.dtype)

@@ -14,9 +14,14 @@ from ops.threads import in_parts
 BLOCK_FLOATS = 1 << 22  # of one plane when no gradient is wanted: columns are independent of each other
 
 
+def _gate(Wn):
+    """exp(-Wn^2) by numpy, which computes several at once; in a numba loop it is one call after another."""
+    return np.exp(-Wn * Wn)
+
+
 @kernel()
-def fill_local_planes(Wn, feed, hebb, planes, sq):
-    """Planes 1 to 6, which are elementwise, and sq = sqrt(1 + Wn^2) - 1."""
+def fill_local_planes(Wn, gate, feed, hebb, planes, sq):
+    """Planes 1 to 6, which are elementwise, and sq = sqrt(1 + Wn^2) - 1; gate = exp(-Wn^2)."""
     _, rows, columns = Wn.shape
     for which in range(2):
         for i in range(rows):
@@ -26,7 +31,7 @@ def fill_local_planes(Wn, feed, hebb, planes, sq):
                 planes[0, which, i, j] = w                                  # (App.41)
                 planes[1, which, i, j] = w * abs(w)                         # (App.42)
                 planes[2, which, i, j] = feed[0, i, j]                      # (App.43)
-                planes[3, which, i, j] = np.exp(-square) * feed[1, i, j]    # (App.44)
+                planes[3, which, i, j] = gate[which, i, j] * feed[1, i, j]  # (App.44)
                 planes[4, which, i, j] = w * feed[2, i, j]                  # (App.45)
                 planes[5, which, i, j] = hebb[i, j]                         # (App.46-47)
                 sq[which, i, j] = np.sqrt(1 + square) - 1
@@ -43,7 +48,7 @@ def _times(a, b, out=None):
 
 def _fill_planes(Wn, sq_all, Wn_all, feed, hebb, below, above, planes, sq):
     """All ten planes [10, 2, I, J] of the columns of Wn; `Wn_all`, `sq_all`: of every column of the layer."""
-    fill_local_planes(Wn, feed, hebb, planes, sq)
+    fill_local_planes(Wn, _gate(Wn), feed, hebb, planes, sq)
     _times(below[0], Wn, planes[6])                                         # 7  (App.49)
     _times(below[1], sq, planes[7])                                         # 8  (App.51)
     _times(Wn_all, above[0], planes[8])                                     # 9  (App.53)
@@ -69,8 +74,8 @@ def add_merged(planes, inv, merge, out):
 
 
 @kernel()
-def local_planes_vjp(g, Wn, feed, sq, g_sq, g_Wn, g_feed, g_hebb):
-    """Gradients through planes 1 to 6 and sq; g [10, 2, I, J] are the planes' own, g_Wn is added to."""
+def local_planes_vjp(g, Wn, gate, feed, sq, g_sq, g_Wn, g_feed, g_hebb):
+    """Gradients through planes 1 to 6, gate included, and sq; g [10, 2, I, J] are the planes' own, g_Wn is added to."""
     _, rows, columns = Wn.shape
     two = Wn.dtype.type(2)
     for i in range(rows):
@@ -78,8 +83,7 @@ def local_planes_vjp(g, Wn, feed, sq, g_sq, g_Wn, g_feed, g_hebb):
             f0 = f1 = f2 = hebb = Wn.dtype.type(0)
             for which in range(2):
                 w = Wn[which, i, j]
-                gate = np.exp(-w * w)
-                through_gate = g[3, which, i, j] * gate
+                through_gate = g[3, which, i, j] * gate[which, i, j]
                 g_Wn[which, i, j] += (
                     g[0, which, i, j] + two * abs(w) * g[1, which, i, j] - two * w * through_gate * feed[1, i, j]
                     + g[4, which, i, j] * feed[2, i, j] + g_sq[which, i, j] * w / (1 + sq[which, i, j]))
@@ -113,7 +117,7 @@ def _merged_planes_vjp(g, tape, wanted):
     g_below = np.stack([across(gp[6], Wn), across(gp[7], sq)])
     g_above = np.stack([_sum_of_products(Wn, gp[8]), _sum_of_products(sq, gp[9])])
     g_feed, g_hebb = np.empty_like(feed), np.empty_like(feed[0])
-    local_planes_vjp(gp, Wn, feed, sq, g_sq, g_Wn, g_feed, g_hebb)
+    local_planes_vjp(gp, Wn, _gate(Wn), feed, sq, g_sq, g_Wn, g_feed, g_hebb)
     return {0: g_Wn, 1: g_feed, 2: g_hebb, 3: g_below, 4: g_above, 5: g_merge}
 
 
