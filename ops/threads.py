@@ -13,7 +13,7 @@ import numpy as np
 from ops.errors import InputError
 
 VARIABLE = "UNSUP_META_THREADS"
-WORTH_SHARING = 1 << 21  # multiply-adds or so: handing a part to another thread costs some 30 microseconds
+WORTH_SHARING = 1 << 23  # multiply-adds or so, some 0.1 ms: handing a part to another thread takes half of it
 
 
 @functools.lru_cache(maxsize=None)
