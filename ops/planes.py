@@ -9,7 +9,7 @@ import numpy as np
 from ops.initial import N_PLANES
 from ops.norm import inverse_rms_columns, scaled_columns_vjp
 from ops.primitive import EPS, NO_TAPE, block, kernel
-from ops.threads import in_parts
+from ops.threads import products
 
 BLOCK_FLOATS = 1 << 22  # of one plane when no gradient is wanted: columns are independent of each other
 
@@ -37,22 +37,18 @@ def fill_local_planes(Wn, gate, feed, hebb, planes, sq):
                 sq[which, i, j] = np.sqrt(1 + square) - 1
 
 
-def _times(a, b, out=None):
-    """a @ b where one of them is [2, ., .], W's and V's half each on a thread of its own where there are two."""
-    both = b if a.ndim == 2 else a
-    out = np.empty((2, a.shape[-2], b.shape[-1]), both.dtype) if out is None else out
-    pick = lambda m, i, k: m if m.ndim == 2 else m[i:k]
-    in_parts(lambda i, k: np.matmul(pick(a, i, k), pick(b, i, k), out=out[i:k]), 2, out.size * a.shape[-1])
-    return out
+def _times(a, b, out):
+    """The products a @ b, one of them [2, ., .], into out [2, ., .], as jobs of `products`."""
+    return [(a if a.ndim == 2 else a[which], b if b.ndim == 2 else b[which], out[which]) for which in range(2)]
 
 
 def _fill_planes(Wn, sq_all, Wn_all, feed, hebb, below, above, planes, sq):
     """All ten planes [10, 2, I, J] of the columns of Wn; `Wn_all`, `sq_all`: of every column of the layer."""
     fill_local_planes(Wn, _gate(Wn), feed, hebb, planes, sq)
-    _times(below[0], Wn, planes[6])                                         # 7  (App.49)
-    _times(below[1], sq, planes[7])                                         # 8  (App.51)
-    _times(Wn_all, above[0], planes[8])                                     # 9  (App.53)
-    _times(sq_all, above[1], planes[9])                                     # 10 (App.55)
+    products(*_times(below[0], Wn, planes[6]),                              # 7  (App.49)
+             *_times(below[1], sq, planes[7]),                              # 8  (App.51)
+             *_times(Wn_all, above[0], planes[8]),                          # 9  (App.53)
+             *_times(sq_all, above[1], planes[9]))                          # 10 (App.55)
     sign = np.sign(Wn)
     planes[7] *= sign                                                       # (D7)
     planes[9] *= sign
@@ -94,9 +90,9 @@ def local_planes_vjp(g, Wn, gate, feed, sq, g_sq, g_Wn, g_feed, g_hebb):
             g_feed[0, i, j], g_feed[1, i, j], g_feed[2, i, j], g_hebb[i, j] = f0, f1, f2, hebb
 
 
-def _sum_of_products(a, b):
-    """sum over W and V of a' b for a [2, K, I], b [2, K, J]."""
-    return np.matmul(a.reshape(-1, a.shape[2]).T, b.reshape(-1, b.shape[2]))
+def _below_each_other(a):
+    """[2 I, J] of [2, I, J]: the products of W's and V's rows then add up."""
+    return a.reshape(-1, a.shape[2])
 
 
 def _merged_planes_vjp(g, tape, wanted):
@@ -109,13 +105,17 @@ def _merged_planes_vjp(g, tape, wanted):
     sign = np.sign(Wn)
     gp[7] *= sign
     gp[9] *= sign
-    g_Wn = _times(below[0], gp[6])              # below and above are symmetric
-    g_Wn += _times(gp[8], above[0])
-    g_sq = _times(below[1], gp[7])
-    g_sq += _times(gp[9], above[1])
-    across = lambda a, b: a[0] @ b[0].T + a[1] @ b[1].T
-    g_below = np.stack([across(gp[6], Wn), across(gp[7], sq)])
-    g_above = np.stack([_sum_of_products(Wn, gp[8]), _sum_of_products(sq, gp[9])])
+    g_Wn, g_sq, more = np.empty_like(Wn), np.empty_like(Wn), np.empty((2,) + Wn.shape, Wn.dtype)
+    g_below, of_V, g_above = np.empty_like(below), np.empty_like(below), np.empty_like(above)
+    products(*_times(below[0], gp[6], g_Wn), *_times(gp[8], above[0], more[0]),  # below and above are symmetric
+             *_times(below[1], gp[7], g_sq), *_times(gp[9], above[1], more[1]),
+             (gp[6, 0], Wn[0].T, g_below[0]), (gp[6, 1], Wn[1].T, of_V[0]),
+             (gp[7, 0], sq[0].T, g_below[1]), (gp[7, 1], sq[1].T, of_V[1]),
+             (_below_each_other(Wn).T, _below_each_other(gp[8]), g_above[0]),
+             (_below_each_other(sq).T, _below_each_other(gp[9]), g_above[1]))
+    g_Wn += more[0]
+    g_sq += more[1]
+    g_below += of_V
     g_feed, g_hebb = np.empty_like(feed), np.empty_like(feed[0])
     local_planes_vjp(gp, Wn, _gate(Wn), feed, sq, g_sq, g_Wn, g_feed, g_hebb)
     return {0: g_Wn, 1: g_feed, 2: g_hebb, 3: g_below, 4: g_above, 5: g_merge}

@@ -6,7 +6,7 @@ and rank of App.40 is then the inner dimension of a matrix product, and nothing 
 import numpy as np
 
 from ops.primitive import NO_TAPE, block, kernel
-from ops.threads import in_parts, product
+from ops.threads import in_parts, product, products
 
 
 def _stack_vjp(g, tape, wanted):
@@ -59,22 +59,20 @@ def project(h, *matrices, tape=NO_TAPE):
 
 
 # Where each readout's factors lie in the projections of the lower and of the upper layer.
-FEED, LIN, SQR = slice(0, 3), 3, 5
+FEED, LIN, SQR = range(3), 3, 5
 
 
 def _readouts_vjp(g, tape, wanted):
     low, up = tape["low"], tape["up"]
     g_low, g_up = np.empty_like(low), np.empty_like(up)
     g_feed = g[0] / low.dtype.type(low.shape[1])
-    for i in range(FEED.stop):
-        product(up[i], g_feed[i].T, out=g_low[i])
-        product(low[i], g_feed[i], out=g_up[i])
+    jobs = [(up[i], g_feed[i].T, g_low[i]) for i in FEED] + [(low[i], g_feed[i], g_up[i]) for i in FEED]
     for r, g_r, g_off in ((low, g_low, g[1]), (up, g_up, g[2])):
         gs = g_off.copy()
         symmetrise(gs, _lateral_scale(r))
-        for i, a in enumerate((LIN, SQR)):
-            product(r[a + 1], gs[i], out=g_r[a])
-            product(r[a], gs[i], out=g_r[a + 1])
+        for a, of_a in zip((LIN, SQR), gs):
+            jobs += [(r[a + 1], of_a, g_r[a]), (r[a], of_a, g_r[a + 1])]
+    products(*jobs)
     return {0: g_low, 1: g_up}
 
 
@@ -99,14 +97,6 @@ def _lateral_scale(r):
     return r.dtype.type(1 / (r.shape[1] * np.sqrt(2 * r.shape[2])))
 
 
-def _lateral(r):
-    off = np.empty((2,) + (r.shape[2],) * 2, r.dtype)
-    for i, a in enumerate((LIN, SQR)):
-        product(r[a].T, r[a + 1], out=off[i])
-    symmetrise(off, _lateral_scale(r))
-    return off
-
-
 @block(vjp=_readouts_vjp)
 def readouts(low, up, *, tape=NO_TAPE):
     """All readouts of a layer from the projections low [7, R B, I] of h^(l-1) and up [7, R B, J] of h^l.
@@ -116,8 +106,14 @@ def readouts(low, up, *, tape=NO_TAPE):
     off(h) = (S + S') / sqrt 2 with zero diagonal, S = LowRR(h, h) / sqrt N.
     """
     tape.update(low=low, up=up)
-    feed = np.stack([product(low[i].T, up[i]) for i in range(FEED.stop)]) / low.dtype.type(low.shape[1])
-    return feed, _lateral(low), _lateral(up)
+    I, J = low.shape[2], up.shape[2]
+    feed, below, above = (np.empty(shape, low.dtype) for shape in ((len(FEED), I, J), (2, I, I), (2, J, J)))
+    products(*((low[i].T, up[i], feed[i]) for i in FEED),
+             *((r[a].T, r[a + 1], off) for r, offs in ((low, below), (up, above)) for a, off in zip((LIN, SQR), offs)))
+    feed /= low.dtype.type(low.shape[1])
+    symmetrise(below, _lateral_scale(low))
+    symmetrise(above, _lateral_scale(up))
+    return feed, below, above
 
 
 def _bias_readout_vjp(g, tape, wanted):

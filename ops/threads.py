@@ -92,3 +92,15 @@ def product(a, b, out=None):
     else:
         in_parts(lambda i, k: np.matmul(a, b[:, i:k], out=out[:, i:k]), columns, rows * inner * columns)
     return out
+
+
+def products(*jobs):
+    """np.matmul(a, b, out=out) for each (a, b, out) of matrices, some rows of every one of them to each thread."""
+    n = thread_count()
+
+    def part(first, end):
+        for a, b, out in jobs:
+            rows = slice(len(a) * first // n, len(a) * end // n)
+            np.matmul(a[rows], b, out=out[rows])
+
+    in_parts(part, n, sum(out.size * len(b) for _, b, out in jobs))
