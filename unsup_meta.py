@@ -6,8 +6,8 @@ that calls them (27-34), weight updates (35-64), the update (1-7), unroll and me
 D1, D2, ... are the decisions listed in the README where the paper is silent or unreadable.
 
 Axes: B batch, N units of a layer, C channels.  A hidden tensor is `[C, B, N]` here, where the paper has
-`[B, N, C]`: all that is done to a channel is then done to one run of B N numbers.  Layers run l = 1..L,
-l = 0 is the input.  Arrays are float32 or float64, as given.  Each function called from `ops` is an autograd
+`[B, N, C]`: all that is done to a channel is then done to one run of B N numbers.  `hidden_states` alone
+hands them out in the paper's order; indices in comments are in the paper's.  Layers run l = 1..L, l = 0 is the input.  Arrays are float32 or float64, as given.  Each function called from `ops` is an autograd
 primitive with a VJP of its own, so everything here can be differentiated.
 """
 from collections import namedtuple
@@ -159,7 +159,7 @@ def next_delta(d, z, h, V, theta):
 def hidden_states(phi, x, theta, activation="relu"):
     """Forward pass, then d and h from the top down (App.27-34): xs, zs, ds, hs, lists over l = 0..L.
 
-    x [B, N^0]; xs, zs [B, N^l], ds [B, N^l, delta], hs [B, N^l, H].  Raises ValueError where theta, phi and x
+    x [B, N^0]; xs, zs [B, N^l]; in the paper's order ds [B, N^l, delta], hs [B, N^l, H].  Raises ValueError where theta, phi and x
     do not fit.
     """
     phi = [Layer(*layer) for layer in phi]
@@ -225,14 +225,17 @@ def delta_weights(WV, xs_low, xs, low, up, merge, norm_eps):
 
 
 def delta_bias(h, theta):
-    """Delta b^l [N] from h^l (App.61-63, D9)."""
+    """Delta b^l [N] from h^l [H, B, N] (App.61-63, D9)."""
     b0 = bias_readout(h, theta["bias"])              # mean over the batch of h w                (App.61)
     b1 = stop_drift(b0)                              # b0 - relu(mean b0)                        (App.62)
     return limit_length(b1, 0.5, False)              # b1 / sqrt(0.5 + mean b1^2)                (App.63)
 
 
 def compute_delta_weight(phi, xs, hs, theta, norm_eps=1.0, frugal=False):
-    """[(DeltaWV [2, I, J], Delta b [J], WV)] for l = 1..L (App.64); frugal as in `_hidden_states`."""
+    """[(DeltaWV [2, I, J], Delta b [J], WV)] for l = 1..L (App.64) from xs and hs, [H, B, N^l] each.
+
+    frugal as in `_hidden_states`.
+    """
     P_low, P_up = readout_matrices(theta)
     xs = [standardise(x) for x in xs]
     lower = [project(h, P_low) if l == 0 else project(h, P_up, P_low) for l, h in enumerate(hs[:-1])]

@@ -15,8 +15,9 @@ is made again a tile at a time where its VJP needs it.
 """
 import numpy as np
 
+from ops.memory import scratch
 from ops.norm import PIECE, moments
-from ops.primitive import NO_TAPE, block, kernel, scratch
+from ops.primitive import NO_TAPE, block, kernel
 from ops.threads import in_parts
 
 BATCH, UNIT = 0, 1  # the axis convolved along

@@ -13,18 +13,29 @@ PIECE = 4096  # of a run: summed in the array's own precision, then added in flo
 
 
 @kernel()
+def dot(a, b):
+    """Sum of the products of two contiguous runs, float64."""
+    total = 0.0
+    for start in range(0, len(a), PIECE):
+        s, piece, other = a.dtype.type(0), a[start:start + PIECE], b[start:start + PIECE]
+        for i in range(len(piece)):
+            s += piece[i] * other[i]
+        total += s
+    return total
+
+
+@kernel()
 def moments(run):
     """(mean, 1 / deviation) of a contiguous run of numbers, the second of its variance plus eps (D1)."""
-    size, zero = len(run), run.dtype.type(0)
-    total, total_sq = 0.0, 0.0
+    size, total, total_sq = len(run), 0.0, 0.0
     for start in range(0, size, PIECE):
-        s, piece = zero, run[start:start + PIECE]
+        s, piece = run.dtype.type(0), run[start:start + PIECE]
         for i in range(len(piece)):
             s += piece[i]
         total += s
     mean = run.dtype.type(total / size)
     for start in range(0, size, PIECE):
-        s, piece = zero, run[start:start + PIECE]
+        s, piece = run.dtype.type(0), run[start:start + PIECE]
         for i in range(len(piece)):
             s += (piece[i] - mean) * (piece[i] - mean)
         total_sq += s
@@ -248,10 +259,8 @@ def normalise_channels(dhat, *, tape=NO_TAPE):
 def limit_length_kernel(a, e, out, scale):
     """out[g] = a[g] scale[g], scale[g] = 1 / sqrt(e + mean of a[g]^2); a [G, n]."""
     for group in range(len(a)):
-        run, target, total = a[group], out[group], a.dtype.type(0)
-        for i in range(len(run)):
-            total += run[i] * run[i]
-        c = a.dtype.type(1 / np.sqrt(e + total / len(run)))
+        run, target = a[group], out[group]
+        c = a.dtype.type(1 / np.sqrt(e + dot(run, run) / len(run)))
         scale[group] = c
         for i in range(len(run)):
             target[i] = run[i] * c
@@ -261,10 +270,8 @@ def limit_length_kernel(a, e, out, scale):
 def limit_length_vjp_kernel(g, D, scale, out):
     """out[k] = scale[k] (g[k] - D[k] mean(g[k] D[k]))."""
     for group in range(len(g)):
-        of_out, limited, target, total = g[group], D[group], out[group], g.dtype.type(0)
-        for i in range(len(of_out)):
-            total += of_out[i] * limited[i]
-        mean, c = g.dtype.type(total / len(of_out)), scale[group]
+        of_out, limited, target = g[group], D[group], out[group]
+        mean, c = g.dtype.type(dot(of_out, limited) / len(of_out)), scale[group]
         for i in range(len(of_out)):
             target[i] = c * (of_out[i] - limited[i] * mean)
 

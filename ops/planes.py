@@ -7,7 +7,7 @@ nothing but the sum is kept when no gradient is wanted.
 import numpy as np
 
 from ops.initial import N_PLANES
-from ops.norm import inverse_rms_columns, scaled_columns_vjp
+from ops.norm import dot, inverse_rms_columns, scaled_columns_vjp
 from ops.primitive import EPS, NO_TAPE, block, kernel
 from ops.threads import products
 
@@ -165,12 +165,8 @@ def keep_magnitude_kernel(merged, W, out, inv, push):
     """out = merged + Wu push, Wu = W inv: W and V by themselves, each one run of numbers; fills inv and push."""
     for which in range(2):
         update, weights, target = merged[which], W[which], out[which]
-        square, dot = W.dtype.type(0), W.dtype.type(0)
-        for i in range(len(weights)):
-            square += weights[i] * weights[i]
-            dot += update[i] * weights[i]
-        scale = W.dtype.type(1 / np.sqrt(square + EPS))
-        against = -dot * scale
+        scale = W.dtype.type(1 / np.sqrt(dot(weights, weights) + EPS))
+        against = W.dtype.type(-dot(update, weights) * scale)
         inv[which] = scale
         push[which] = W.dtype.type(0) if against < 0 else against
         amount = scale * push[which]
@@ -183,11 +179,8 @@ def keep_magnitude_vjp_kernel(g, merged, W, inv, push, g_merged, g_W):
     """Gradients of `keep_magnitude_kernel` with respect to merged and W."""
     for which in range(2):
         of_out, update, weights, scale = g[which], merged[which], W[which], inv[which]
-        g_dot, merged_dot = W.dtype.type(0), W.dtype.type(0)  # with Wu
-        for i in range(len(weights)):
-            g_dot += of_out[i] * weights[i]
-            merged_dot += update[i] * weights[i]
-        g_dot, merged_dot = g_dot * scale, merged_dot * scale
+        g_dot = W.dtype.type(dot(of_out, weights) * scale)        # with Wu
+        merged_dot = W.dtype.type(dot(update, weights) * scale)
         of_dot = W.dtype.type(0) if push[which] <= 0 else -g_dot  # gradient to <merged, Wu>
         along = push[which] * g_dot + of_dot * merged_dot         # of the gradient to Wu, its part along Wu
         for i in range(len(weights)):

@@ -12,8 +12,6 @@ argument positions that need a gradient, and it returns {position: gradient}.
 import contextlib
 import functools
 import gc
-import math
-import threading
 
 import numpy as np
 from autograd.core import VJPNode, add_outgrads
@@ -86,8 +84,8 @@ NOTHING = np.zeros(())  # passed on where the gradient itself goes another way
 
 def _boxed_parts(out, trace, parents, pull_back):
     """Boxes of the arrays of a tuple: their gradients meet in a list, which one node for all of them pulls back."""
-    gradients = [None] * len(out)
-    whole = _node(parents, lambda _: pull_back([np.zeros_like(a) if g is None else g for a, g in zip(out, gradients)]))
+    gradients, empty = [None] * len(out), [(a.shape, a.dtype) for a in out]
+    whole = _node(parents, lambda _: pull_back([np.zeros(*e) if g is None else g for e, g in zip(empty, gradients)]))
 
     def part(i, a):
         def keep(g):
@@ -171,15 +169,3 @@ def recomputed(fun):
         return tuple(fun(*args))
 
     return once
-
-
-_buffers = threading.local()
-
-
-def scratch(name, shape, dtype):
-    """An uninitialised array that the next call with the same `name` and dtype will overwrite."""
-    cache = _buffers.__dict__
-    size, key = math.prod(shape), (name, dtype.char)
-    if key not in cache or cache[key].size < size:
-        cache[key] = np.empty(size, dtype)
-    return cache[key][:size].reshape(shape)

@@ -51,6 +51,8 @@ def project(h, *matrices, tape=NO_TAPE):
     each matrix, the transposed factor [R B, N] of App.40.
     """
     H, B, N = h.shape
+    if any(P.shape[1] != H for P in matrices):
+        raise ValueError(f"project: h {h.shape} does not fit projections {[P.shape for P in matrices]}; want [H, B, N]")
     h = np.ascontiguousarray(h)
     tape.update(h=h, matrices=matrices)
     r = product(_below_each_other(matrices), h.reshape(H, B * N))

@@ -6,7 +6,8 @@ import pytest
 import plain
 from checks import check_vjp, float_arrays, relative_error, run_vjp, with_scaled_gradients
 from primitive_cases import CASES, channels_first, conv_bn_relu, layer_planes, plain_conv
-from ops import conv, norm, planes, primitive, ridge
+from plain_forms import plain_compute_h_input, plain_keep_magnitude
+from ops import compute_h_input, conv, norm, planes, primitive, ridge
 
 SEEDS = (0, 1)
 FEW = ("conv batch, odd", "conv_bn_relu unit, odd", "compute_h_input 4 5 3", "error_signal 3 4 2 5", "batch_norm (5, 3)",
@@ -181,6 +182,25 @@ def test_convolution_of_many_tiles(monkeypatch, axis, op, plain_form, tile_float
     (value, grads), (want, want_grads) = run_vjp(op, args, g), run_vjp(plain_form, args, g)
     assert relative_error(value, want) < 1e-10
     assert all(relative_error(a, b) < 1e-10 for a, b in zip(grads, want_grads))
+
+
+@pytest.mark.parametrize("dtype, tol", [(np.float64, 1e-12), (np.float32, 1e-5)])
+def test_runs_longer_than_what_is_summed_at_once(dtype, tol):
+    """A channel of 13,000 numbers is summed in pieces of 4,096, and so is the length of an update."""
+    rng = np.random.default_rng(0)
+    draw = lambda *shapes: as_float([rng.standard_normal(s) for s in shapes], dtype)
+    W, merged = 1 + draw((2, 130, 100))[0], draw((2, 130, 100))[0]
+    for op, plain_form, args in (
+            (conv_bn_relu, channels_first(plain.conv_bn_relu, 0), draw((3, 50, 260), (3, 3, 2), (2,)) + [conv.UNIT]),
+            (compute_h_input.compute_h_input, channels_first(plain_compute_h_input, 2),
+             draw((50, 260), (50, 260), (2, 50, 260), (260, 8), (260,), (6,))),
+            (norm.limit_length, lambda a, e, _: a / anp.sqrt(e + anp.mean(a ** 2, axis=(1, 2), keepdims=True)), [W, 1.0, True]),
+            (planes.keep_magnitude, plain_keep_magnitude, [merged - W, W])):
+        g = cotangent(op, args).astype(dtype)
+        value, grads = run_vjp(op, args, g)
+        want, want_grads = run_vjp(plain_form, as_float(args, np.float64), g.astype(np.float64))
+        assert relative_error(value, want) < tol
+        assert all(relative_error(a, b) < 30 * tol for a, b in zip(grads, want_grads)), op.__name__
 
 
 @pytest.mark.parametrize("offset", [10.0, 1000.0])

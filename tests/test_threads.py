@@ -77,6 +77,36 @@ for where in (0, 5):                      # in the main thread's part, in the ot
 """
 
 
+LATE = """
+import sys; sys.path.insert(0, sys.argv[1])
+import threading, time
+import numpy as np
+from ops import memory, threads
+buffer = memory.scratch("x", (10,), np.dtype("f8"))
+def late(first, end):
+    if first == 0:
+        raise KeyboardInterrupt
+    time.sleep(0.3)
+    buffer[first:end] = -1
+for _ in range(20):
+    try:
+        threads.in_parts(late, 10, 1e9)
+    except KeyboardInterrupt:
+        pass
+mine = memory.scratch("x", (10,), np.dtype("f8"))
+mine[:] = 5
+time.sleep(1)
+print(set(mine.tolist()), threading.active_count())
+"""
+
+
+def test_what_an_interrupted_call_left_at_work_harms_nobody():
+    """Another thread writes on after the main thread has given up: not to memory that is used again; then it ends."""
+    done = subprocess.run([sys.executable, "-c", LATE, str(ROOT)], capture_output=True, text=True, timeout=60,
+                          env=os.environ | {"UNSUP_META_THREADS": "2"})
+    assert done.stdout == "{5.0} 1\n", done.stdout + done.stderr
+
+
 def test_an_error_in_any_thread_is_raised_and_the_next_call_works():
     done = subprocess.run([sys.executable, "-c", FAILING, str(ROOT)], capture_output=True, text=True, timeout=60,
                           env=os.environ | {"UNSUP_META_THREADS": "2"})
