@@ -69,9 +69,9 @@ def normalise_rectify(u, beta, out, inv):
 
 @kernel()
 def normalise_rectify_vjp(g, xhat, beta, inv, out, g_beta):
-    """Gradient through ReLU, offset and batch norm: out = inv (gm - mean(gm) - xhat mean(gm xhat)), g_beta = sum(gm),
+    """Gradient through ReLU, offset and batch norm, gm being g with the rectified entries zeroed.
 
-    where gm is g with the rectified entries zeroed.
+    out = inv (gm - mean(gm) - xhat mean(gm xhat)) for each channel; fills g_beta = sum(gm).
     """
     channels, size = g.shape
     zero = g.dtype.type(0)
