@@ -7,8 +7,9 @@ D1, D2, ... are the decisions listed in the README where the paper is silent or 
 
 Axes: B batch, N units of a layer, C channels.  A hidden tensor is `[C, B, N]` here, where the paper has
 `[B, N, C]`: all that is done to a channel is then done to one run of B N numbers.  `hidden_states` alone
-hands them out in the paper's order; indices in comments are in the paper's.  Layers run l = 1..L, l = 0 is the input.  Arrays are float32 or float64, as given.  Each function called from `ops` is an autograd
-primitive with a VJP of its own, so everything here can be differentiated.
+hands them out in the paper's order; indices in comments are in the paper's.  Layers run l = 1..L, l = 0 is
+the input.  Arrays are float32 or float64, as given.  Each function called from `ops` is an autograd primitive
+with a VJP of its own, so everything here can be differentiated.
 """
 from collections import namedtuple
 
@@ -159,8 +160,8 @@ def next_delta(d, z, h, V, theta):
 def hidden_states(phi, x, theta, activation="relu"):
     """Forward pass, then d and h from the top down (App.27-34): xs, zs, ds, hs, lists over l = 0..L.
 
-    x [B, N^0]; xs, zs [B, N^l]; in the paper's order ds [B, N^l, delta], hs [B, N^l, H].  Raises ValueError where theta, phi and x
-    do not fit.
+    x [B, N^0]; xs, zs [B, N^l]; in the paper's order ds [B, N^l, delta], hs [B, N^l, H].
+    Raises ValueError where theta, phi and x do not fit.
     """
     phi = [Layer(*layer) for layer in phi]
     check_theta(theta, phi, x)

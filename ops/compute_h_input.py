@@ -4,7 +4,7 @@ import functools
 import numpy as np
 
 from ops.activations import sigmoid
-from ops.norm import PIECE, moments
+from ops.norm import PIECE, as_runs, moments
 from ops.primitive import EPS, NO_TAPE, block, kernel
 from ops.threads import in_parts, product
 
@@ -220,7 +220,7 @@ def gate_vjp(g, d, gate, first, end, gd, gz):
 
 def _error_signal_vjp(g, tape, wanted):
     d, gate, h, E = (tape[k] for k in ("d", "gate", "h", "E"))
-    runs = np.ascontiguousarray(g).reshape(d.shape)
+    runs = as_runs(g)
     gd, gz, gh = np.empty_like(d), np.empty_like(gate), np.empty_like(h)
 
     def part(i, k):
@@ -238,8 +238,7 @@ def error_signal(d, z, h, E, e, *, tape=NO_TAPE):
     """delta = d sigmoid(z) + h E + e (App.31): d [D, B, N], z [B, N], h [H, B, N], E [H, D], e [D] -> [D, B, N]."""
     if E.shape != (len(h), len(d)) or e.shape != (len(d),):
         raise ValueError(f"error_signal: E {E.shape}, e {e.shape} do not fit h {h.shape}, d {d.shape}")
-    runs = np.ascontiguousarray(d).reshape(len(d), -1)
-    h, e = np.ascontiguousarray(h).reshape(len(h), -1), np.ascontiguousarray(e)
+    runs, h, e = as_runs(d), as_runs(h), np.ascontiguousarray(e)
     gate = sigmoid(np.ascontiguousarray(z)).reshape(-1)
     out = product(E.T, h)
     in_parts(lambda i, k: add_gated(runs, gate, e, i, k, out), runs.shape[1], 8 * runs.size)

@@ -16,7 +16,7 @@ is made again a tile at a time where its VJP needs it.
 import numpy as np
 
 from ops.memory import scratch
-from ops.norm import PIECE, moments
+from ops.norm import PIECE, as_runs, moments
 from ops.primitive import NO_TAPE, block, kernel
 from ops.threads import in_parts
 
@@ -159,11 +159,6 @@ def _check(x, w, offset, name):
         raise ValueError(f"{name}: input {x.shape} does not fit kernel {w.shape}; want [C, B, N] and [K, C, S]")
     if offset.shape != (w.shape[2],):
         raise ValueError(f"{name}: offset has shape {offset.shape}, want ({w.shape[2]},) for kernel {w.shape}")
-
-
-def as_runs(x):
-    """View [C, B, N] as a contiguous [C, B N]."""
-    return np.ascontiguousarray(x).reshape(x.shape[0], -1)
 
 
 def _conv_vjp(g, tape, wanted):

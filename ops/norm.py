@@ -1,7 +1,7 @@
 """Batch norm of the base model, and the rule's normalisations to unit second moment, with VJPs.
 
-All but `moments` and `normalise_channels` work on `[..., rows, columns]`; statistics run over the rows unless
-said otherwise.
+Most work on `[..., rows, columns]`, with statistics over the rows; `moments`, `dot` and `limit_length` on runs of
+numbers, `normalise_channels` on hidden tensors `[C, B, N]`.
 """
 import numpy as np
 
@@ -82,6 +82,11 @@ def batch_norm_vjp_kernel(g, xhat, inv, out, gb):
             for j in range(n):
                 centred = g[group, r, j] - g.dtype.type(s[j]) - xhat[group, r, j] * g.dtype.type(sx[j])
                 out[group, r, j] = inv[group, j] * centred
+
+
+def as_runs(x):
+    """View [C, B, N] as a contiguous [C, B N], each channel one run."""
+    return np.ascontiguousarray(x).reshape(len(x), -1)
 
 
 def as_groups(a):
@@ -239,8 +244,8 @@ def normalise_channels_vjp_kernel(g, d, inv, first, end, out):
 
 
 def _normalise_channels_vjp(g, tape, wanted):
-    g, d, inv = np.ascontiguousarray(g), tape["d"], tape["inv"]
-    runs, out = g.reshape(d.shape), np.empty_like(d)
+    d, inv = tape["d"], tape["inv"]
+    runs, out = as_runs(g), np.empty_like(d)
     in_parts(lambda i, k: normalise_channels_vjp_kernel(runs, d, inv, i, k, out), d.shape[1], 8 * d.size)
     return {0: out.reshape(g.shape)}
 
@@ -248,7 +253,7 @@ def _normalise_channels_vjp(g, tape, wanted):
 @block(vjp=_normalise_channels_vjp)
 def normalise_channels(dhat, *, tape=NO_TAPE):
     """dhat [C, B, N] / sqrt(mean_c dhat^2 + 1e-6) (App.33)."""
-    runs = np.ascontiguousarray(dhat).reshape(len(dhat), -1)
+    runs = as_runs(dhat)
     d, inv = np.empty_like(runs), np.empty(runs.shape[1], runs.dtype)
     in_parts(lambda i, k: normalise_channels_kernel(runs, i, k, d, inv), runs.shape[1], 8 * runs.size)
     tape.update(d=d, inv=inv)

@@ -6,8 +6,7 @@ spread the products, not the loops between them.
 """
 import functools
 import os
-import threading
-from queue import SimpleQueue
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from ops.errors import InputError
 from ops.memory import forget_scratch
 
 VARIABLE = "UNSUP_META_THREADS"
-WORTH_SHARING = 1 << 23  # multiply-adds or so, some 0.1 ms: handing a part to another thread takes half of it
+WORTH_SHARING = 1 << 23  # multiply-adds or so, some 0.1 ms: handing a part to another thread costs 60 microseconds
 
 
 @functools.lru_cache(maxsize=None)
@@ -27,41 +26,13 @@ def thread_count():
     return int(text)
 
 
-class _Helper:
-    """A thread that does one piece of work after another, handed over in a third of the time that a Future takes."""
-
-    def __init__(self):
-        self._works, self._results = SimpleQueue(), SimpleQueue()
-        threading.Thread(target=self._loop, daemon=True).start()
-
-    def _loop(self):
-        while (work := self._works.get()) is not None:
-            try:
-                result = work(), None
-            except BaseException as error:  # raised where the result is asked for
-                result = None, error
-            self._results.put(result)
-            work = result = None  # their arrays may go
-
-    def start(self, work):
-        """Have it call `work`; None ends it, when it is done with what it has."""
-        self._works.put(work)
-
-    def result(self):
-        """What the work returned, or its exception; waits for it."""
-        value, error = self._results.get()
-        if error is not None:
-            raise error
-        return value
-
-
 @functools.lru_cache(maxsize=None)
-def _helpers():
-    return [_Helper() for _ in range(thread_count() - 1)]
+def _pool():
+    return ThreadPoolExecutor(thread_count() - 1)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_helpers.cache_clear)  # threads do not live on in a child
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not live on in a child
 
 
 def in_parts(work, n, cost):
@@ -72,16 +43,12 @@ def in_parts(work, n, cost):
     parts = min(thread_count(), n, int(cost // WORTH_SHARING) + 1)
     if parts <= 1:
         return [work(0, n)]
-    edges, helpers = [n * i // parts for i in range(parts + 1)], _helpers()
+    edges = [n * i // parts for i in range(parts + 1)]
     try:
-        for helper, first, end in zip(helpers, edges[1:], edges[2:]):
-            helper.start(functools.partial(work, first, end))
-        return [work(0, edges[1])] + [helper.result() for helper in helpers[:parts - 1]]
-    except BaseException:  # an error or Ctrl-C: the others may be at work for a while yet, on arrays that nobody wants
-        _helpers.cache_clear()
+        others = [_pool().submit(work, first, end) for first, end in zip(edges[1:-1], edges[2:])]
+        return [work(0, edges[1])] + [other.result() for other in others]
+    except BaseException:  # an error or Ctrl-C: other parts may be at work for a while yet, on this thread's buffers
         forget_scratch()
-        for helper in helpers:
-            helper.start(None)
         raise
 
 
