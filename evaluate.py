@@ -15,18 +15,18 @@ if __name__ == "__main__":  # at these sizes a second BLAS thread mostly waits; 
 import numpy as np
 
 import unsup_meta as um
-from ops.baselines import baseline_named
+from ops.scoring.baselines import baseline_named
 from ops.command_line import OneLineParser, check_outputs
 from ops.errors import InputError
-from ops.few_shot import few_shot_accuracy
+from ops.scoring.few_shot import few_shot_accuracy
 from ops.files import write_atomically
-from ops.score_options import (add_protocol_arguments, data_names, named_path, open_rules, open_theta,
+from ops.scoring.score_options import (add_protocol_arguments, data_names, named_path, open_rules, open_theta,
                                settings_of, sizes_of)
-from ops.scoring import (BATCHES, DRAWS, HIDDEN_AND_OUTPUT, PHI, REFERENCE, ScoreSettings, cell, check_score,
+from ops.scoring.scoring import (BATCHES, DRAWS, HIDDEN_AND_OUTPUT, PHI, REFERENCE, ScoreSettings, cell, check_score,
                          curve_steps, limit_test, print_table, protocol, row_label, summary, ways_of)
 from ops.tasks import DATASETS, load_dataset
-from ops.theta_file import theta_dims
-from ops.workers import usable_cores
+from ops.rule.theta_file import theta_dims
+from ops.engine.workers import usable_cores
 
 DEFAULT_THETA = "runs/laptop/theta.npz"
 COMPARED_WAYS, COMPARED_TEST_IMAGES = 10, 2000  # what `compare` asks of every data set
@@ -338,7 +338,7 @@ def run_curves(options):
 
 
 def _add_tasks_arguments(add):
-    from ops.task_options import add_task_arguments
+    from ops.tasks.task_options import add_task_arguments
     add_task_arguments(add)
     add("--picture", metavar="PATH.png", default="runs/contact_sheet.png", help="(default: %(default)s)")
 

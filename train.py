@@ -19,7 +19,7 @@ from collections import deque
 from contextlib import ExitStack
 from pathlib import Path
 
-from ops.workers import ONE_THREAD
+from ops.engine.workers import ONE_THREAD
 
 if __name__ == "__main__":
     os.environ.update({name: os.environ.get(name, "1") for name in ONE_THREAD})
@@ -28,25 +28,25 @@ if __name__ == "__main__":
 import numpy as np  # noqa: E402  (after the thread counts are set)
 
 import unsup_meta as um  # noqa: E402
-from ops import config as settings  # noqa: E402
-from ops.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from ops.dispatch import Dispatcher, Stop  # noqa: E402
-from ops.draws import SEGMENT, THETA, VALIDATE, draw_task, stream, validation_task  # noqa: E402
+from ops.engine import config as settings  # noqa: E402
+from ops.engine.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from ops.engine.dispatch import Dispatcher, Stop  # noqa: E402
+from ops.engine.draws import SEGMENT, THETA, VALIDATE, draw_task, stream, validation_task  # noqa: E402
 from ops.errors import InputError  # noqa: E402
 from ops.files import sweep_temporary, write_atomically  # noqa: E402
-from ops.flat import flatten, phi_shapes, unflatten  # noqa: E402
-from ops.gathering import Gathering, summary  # noqa: E402
-from ops.initial import theta_shapes  # noqa: E402
-from ops.live_task import LiveTask  # noqa: E402
-from ops.meta_optimizer import MetaOptimizer, sum_rows  # noqa: E402
-from ops.progress import MetricsLog, Progress, status_line  # noqa: E402
-from ops.run_memory import rule_sizes, run_arrays  # noqa: E402
-from ops.shared_pools import attach_pools, digests, share_pools  # noqa: E402
-from ops.shared_memory import SharedArrays, remove_abandoned  # noqa: E402
+from ops.engine.flat import flatten, phi_shapes, unflatten  # noqa: E402
+from ops.engine.gathering import Gathering, summary  # noqa: E402
+from ops.rule.initial import theta_shapes  # noqa: E402
+from ops.engine.live_task import LiveTask  # noqa: E402
+from ops.engine.meta_optimizer import MetaOptimizer, sum_rows  # noqa: E402
+from ops.engine.progress import MetricsLog, Progress, status_line  # noqa: E402
+from ops.engine.run_memory import rule_sizes, run_arrays  # noqa: E402
+from ops.engine.shared_pools import attach_pools, digests, share_pools  # noqa: E402
+from ops.engine.shared_memory import SharedArrays, remove_abandoned  # noqa: E402
 from ops import tasks  # noqa: E402
-from ops.signals import Signals  # noqa: E402
-from ops.train_options import parse  # noqa: E402
-from ops.workers import WorkerPool, usable_cores  # noqa: E402
+from ops.engine.signals import Signals  # noqa: E402
+from ops.engine.train_options import parse  # noqa: E402
+from ops.engine.workers import WorkerPool, usable_cores  # noqa: E402
 
 HELD_OUT = ("letters", "letters")  # what theta is chosen on: two tasks, the same ones each time
 

@@ -17,17 +17,17 @@ import autograd.numpy as np
 import numpy as onp
 from autograd.tracer import getval
 
-from ops.activations import activation_named
-from ops.compute_h_input import compute_h_input, error_signal, weight_stats
-from ops.conv import BATCH, UNIT, conv, conv_bn_relu
-from ops.initial import initial_theta, truncated_normal
-from ops.norm import dense, limit_length, normalise_channels, normalise_columns, standardise
-from ops.planes import keep_magnitude, merged_planes
-from ops.primitive import EPS, recomputed, value_and_gradients
-from ops.products import half, matmul, move_towards, pair, transport
-from ops.readouts import bias_readout, project, readouts, stack_matrices, stop_drift
-from ops.ridge import normalise_targets, regression_loss, solve_ridge, with_ones
-from ops.theta_file import check_labelled, check_theta, load_theta, save_theta  # noqa: F401  (part of the interface)
+from ops.rule.activations import activation_named
+from ops.rule.compute_h_input import compute_h_input, error_signal, weight_stats
+from ops.rule.conv import BATCH, UNIT, conv, conv_bn_relu
+from ops.rule.initial import initial_theta, theta_shapes, truncated_normal  # noqa: F401
+from ops.rule.norm import dense, limit_length, normalise_channels, normalise_columns, standardise
+from ops.rule.planes import keep_magnitude, merged_planes
+from ops.rule.primitive import EPS, recomputed, value_and_gradients
+from ops.rule.products import half, matmul, move_towards, pair, transport
+from ops.rule.readouts import bias_readout, project, readouts, stack_matrices, stop_drift
+from ops.rule.ridge import normalise_targets, regression_loss, solve_ridge, with_ones
+from ops.rule.theta_file import check_labelled, check_theta, load_theta, save_theta  # noqa: F401  (part of the interface)
 
 # --- Base model (App.8-16) ----------------------------------------------------------------------
 
@@ -81,6 +81,17 @@ def _embeddings(phi, xa, xb):
         return tuple(with_ones(base_model(phi, x)[0][-1]) for x in (xa, xb))
     both = with_ones(base_model(phi, onp.stack([xa, xb]))[0][-1])
     return half(both, 0), half(both, 1)
+
+
+def predictions(phi, xa, ya, xb, ridge=0.1):
+    """p = [x'^L; 1] C: what a ridge readout of x^L, fitted on (xa, ya), predicts for xb (App.17-24), [..., K, targets]."""
+    A, A_test = _embeddings(phi, xa, xb)
+    return matmul(A_test, solve_ridge(A, normalise_targets(ya), ridge))
+
+
+def accuracy(p, y, classes=None):
+    """The share of rows of y [..., K, targets] whose class, among its first `classes` columns, p predicts."""
+    return float(onp.mean(p[..., :classes].argmax(-1) == y[..., :classes].argmax(-1)))
 
 
 def meta_objective(phi, xa, ya, xb, yb, ridge=0.1, cosine=True, report=None):

@@ -19,7 +19,7 @@ import numpy as np
 from figures import bench_cases
 from figures.bench_cases import BLOCKS, REST, conv_gflop, gflop, gradient_products, update_products
 from ops.errors import InputError
-from ops.threads import VARIABLE
+from ops.rule.threads import VARIABLE
 
 ROOT = Path(__file__).resolve().parent.parent
 BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")

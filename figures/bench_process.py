@@ -21,17 +21,17 @@ READOUTS = ("project", "stack_matrices", "readouts", "bias_readout", "stop_drift
 class BlockClock:
     """Seconds spent in each block's primitives, forward and backward, while `running`.
 
-    Wraps `ops.primitive.block` and so must be made before `unsup_meta` is imported.  Which block a
+    Wraps `ops.rule.primitive.block` and so must be made before `unsup_meta` is imported.  Which block a
     primitive belongs to follows from the outermost of FUNCTIONS that called it; its backward pass finds
     the name on its tape.
     """
 
     def __init__(self):
-        import ops.primitive
+        import ops.rule.primitive
         if "unsup_meta" in sys.modules:
             raise RuntimeError("make a BlockClock before unsup_meta is imported")
         self.running, self.block, self.seconds, self._called = False, None, Counter(), []
-        ops.primitive.block = self._timing(ops.primitive.block)
+        ops.rule.primitive.block = self._timing(ops.rule.primitive.block)
         import unsup_meta
         for name, block in FUNCTIONS.items():
             setattr(unsup_meta, name, self._noting(getattr(unsup_meta, name), block))

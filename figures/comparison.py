@@ -6,7 +6,7 @@ import os
 import sys
 
 from figures import files
-from ops.scoring import row_label
+from ops.scoring.scoring import row_label
 
 TITLES = {"mnist14": "MNIST\n14x14", "fashion14": "Fashion-MNIST\n14x14", "mnist28": "MNIST\n28x28",
           "fashion28": "Fashion-MNIST\n28x28", "mnist14full": "all of MNIST\n14x14",

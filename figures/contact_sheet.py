@@ -19,12 +19,12 @@ import numpy as np
 
 from figures import files
 from ops.command_line import check_outputs
-from ops.config import make_config
+from ops.engine.config import make_config
 from ops.errors import InputError
-from ops.task_options import TASK_SETTINGS, task_config
+from ops.tasks.task_options import TASK_SETTINGS, task_config
 from ops.tasks import Pool, Task, describe, load_glyphs, open_pools, parse_mixture, sample_task
 from ops.tasks.mixture import FIXED_TYPES, SETS
-from ops.tasks.render import SIDE
+from ops.data.render import SIDE
 
 CLASSES, EXAMPLES = 3, 2  # of a panel; of a class.  Two images are what every class of a run has at least
 # Probability of what comes on top -> its name, the setting of its strength, what it does.

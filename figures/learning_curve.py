@@ -6,7 +6,7 @@ import os
 import sys
 
 from figures import files
-from ops.baselines import method_label
+from ops.scoring.baselines import method_label
 
 TITLES = {"mnist14": "MNIST, 14x14", "fashion14": "Fashion-MNIST, 14x14"}
 RULE, GREYS = "#1f6fb4", ("#555555", "#a0522d", "#6b8e23", "#8a2be2")

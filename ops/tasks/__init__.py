@@ -24,17 +24,17 @@
 
 Only NumPy, Numba, Matplotlib, `ops.errors` and `ops.files` are imported from outside this folder.
 """
-from .augment import Augmentation
-from .datasets import (DATASETS, MORE_DATASETS, Dataset, few_shot_draw, load_dataset, read_npz,
+from ops.tasks.augment import Augmentation
+from ops.data.datasets import (DATASETS, MORE_DATASETS, Dataset, few_shot_draw, load_dataset, read_npz,
                        require_shots)
-from .glyph_pool import different_classes, glyph_pool, glyph_statistics
-from .glyphs import (HELD_OUT_LETTERS, GlyphSet, letters, load_glyphs, sample_letters_task)
-from .idx import read_idx, read_idx_split
-from .image_pools import cifar10_pool, embedded_pool, imagenet16_pool, user_pool
-from .image_sets import heldout_labels
-from .mixture import describe, largest_inputs, letters_pool, open_pools, parse_mixture, sample_task
-from .pool import Pool, check_pool, pool_arrays, pool_from
-from .task import Task, make_task
+from ops.data.glyph_pool import different_classes, glyph_pool, glyph_statistics
+from ops.data.glyphs import (HELD_OUT_LETTERS, GlyphSet, letters, load_glyphs, sample_letters_task)
+from ops.data.idx import read_idx, read_idx_split
+from ops.data.image_pools import cifar10_pool, embedded_pool, imagenet16_pool, user_pool
+from ops.data.image_sets import heldout_labels
+from ops.tasks.mixture import describe, largest_inputs, letters_pool, open_pools, parse_mixture, sample_task
+from ops.data.pool import Pool, check_pool, pool_arrays, pool_from
+from ops.tasks.task import Task, make_task
 
 __all__ = ["Augmentation", "DATASETS", "Dataset", "GlyphSet", "HELD_OUT_LETTERS", "MORE_DATASETS", "Pool", "Task",
            "check_pool", "cifar10_pool", "describe", "different_classes", "few_shot_draw", "embedded_pool",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from ..errors import InputError
+from ops.errors import InputError
 
 kernel = functools.partial(njit, cache=True, nogil=True)
 ORDERS_SEED = 20190306  # of the fixed pixel permutations, which are the same in every task and run

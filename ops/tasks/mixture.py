@@ -9,16 +9,16 @@ import os
 
 import numpy as np
 
-from ..errors import InputError
-from .augment import Augmentation
-from .datasets import is_user_file
-from .files_on_disk import data_dir
-from .glyph_pool import different_classes, glyph_pool
-from .glyphs import GlyphSet, letters, load_glyphs, sample_letters_task
-from .image_pools import cifar10_pool, imagenet16_pool, labels_left_out, user_pool
-from .pool import Pool
-from .render import SIDE
-from .task import make_task
+from ops.errors import InputError
+from ops.tasks.augment import Augmentation
+from ops.data.datasets import is_user_file
+from ops.data.files_on_disk import data_dir
+from ops.data.glyph_pool import different_classes, glyph_pool
+from ops.data.glyphs import GlyphSet, letters, load_glyphs, sample_letters_task
+from ops.data.image_pools import cifar10_pool, imagenet16_pool, labels_left_out, user_pool
+from ops.data.pool import Pool
+from ops.data.render import SIDE
+from ops.tasks.task import make_task
 
 SETS = ("letters", "glyphs", "cifar10", "imagenet16")
 FIXED_TYPES = ("letters", "maths", "currency")  # groups of glyphs with a 10-way problem of their own

@@ -1,10 +1,10 @@
 """`Task`: the labelled images, the input permutation and the random batches of one few-shot problem (H.1)."""
 import numpy as np
 
-from ..errors import InputError
-from .augment import (SIDES_OF_A_DIE, Augmentation, check_augmentation, draw_images, draw_motions, fixed_orders,
+from ops.errors import InputError
+from ops.tasks.augment import (SIDES_OF_A_DIE, Augmentation, check_augmentation, draw_images, draw_motions, fixed_orders,
                       kernel, motion_targets, reading_order)
-from .pool import check_form
+from ops.data.pool import check_form
 
 FEW = 256  # images; up to so many a class are drawn from by giving each image a random key
 

@@ -1,0 +1,98 @@
+"""Where the data sets that do not come with this project lie, and how their files are opened.
+
+Every name below is relative to one folder, see `data_dir`:
+
+| data set | where |
+|---|---|
+| MNIST | `mnist/`: four IDX files, gzipped or not |
+| Fashion-MNIST | `fashion-mnist/`: the same four names |
+| CIFAR-10 | `cifar-10-batches-bin/` or `cifar-10-batches-py/` |
+| ImageNet 16x16 | `imagenet16/`: `.npz` files |
+| IMDB | `aclImdb/` |
+| Omniglot | `omniglot_28.npz` |
+"""
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from ops.errors import InputError
+from ops.files import load_npz
+
+VARIABLE = "UNSUP_META_DATA"
+DEFAULT_FOLDER = os.path.join("~", ".cache", "unsup_meta")
+
+
+class Source(NamedTuple):
+    """A public data set: its title, its place under `data_dir`, and where it is to be had."""
+    title: str
+    place: str
+    origin: str
+
+
+def data_dir(given=None):
+    """The folder with the data sets: `given`, else $UNSUP_META_DATA, else ~/.cache/unsup_meta.
+
+    A path as str, "~" expanded.  It need not exist: a loader that misses a file says so.
+    """
+    return os.path.expanduser(given or os.environ.get(VARIABLE) or DEFAULT_FOLDER)
+
+
+def missing(path, source, file_name):
+    """The InputError (to be raised) for a file or folder of `source` that is not at `path`."""
+    return InputError(f"'{path}' does not exist: get {source.title}, {file_name}, from "
+                      f"{source.origin}, and put it there, or name your folder of data sets with "
+                      f"--data-dir or {VARIABLE}")
+
+
+def place_of(folder, source, *names):
+    """Path of a file of `source` under the data folder `folder`; InputError if it is not there.
+
+    `names` are alternatives, relative to the source's place, the first found wins; none: the place
+    itself.
+    """
+    base = os.path.join(folder, source.place)
+    for name in names:
+        if os.path.exists(os.path.join(base, name)):
+            return os.path.join(base, name)
+    if not names and os.path.exists(base):
+        return base
+    raise missing(os.path.join(base, names[0]) if names else base, source,
+                  " or ".join(names) or os.path.basename(base))
+
+
+def read_bytes(path):
+    """A file's content as bytes; InputError naming the file if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read ({error.strerror or error}); fetch it again or "
+                         "mend the path") from None
+
+
+def read_npz(path, keys):
+    """The named arrays of an `.npz`, as a tuple.
+
+    Raises InputError, naming file and reason: missing, corrupt or truncated, no `.npz`, a key that
+    is not there, an array of Python objects anywhere in it (never unpickled).
+    """
+    if not os.path.isfile(path):
+        raise InputError(f"'{path}' does not exist or is no file; mend the path")
+    try:
+        found = load_npz(path)
+        if not all(isinstance(array, np.ndarray) for array in found.values()):
+            raise ValueError("its members are no arrays")
+    except Exception as error:  # a damaged zip or header raises nearly anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if "allow_pickle" in reason:  # NumPy's advice, which is not to be followed
+            reason = "it holds Python objects, or is no .npz"
+        raise InputError(f"'{path}' cannot be read ({reason}); write it again with "
+                         "numpy.savez") from None
+    if not found:
+        raise InputError(f"'{path}' is no .npz with arrays; write it with numpy.savez")
+    absent = [key for key in keys if key not in found]
+    if absent:
+        raise InputError(f"'{path}' holds {', '.join(sorted(found))} but no '{absent[0]}'; "
+                         f"write it with {', '.join(keys)}")
+    return tuple(found[key] for key in keys)

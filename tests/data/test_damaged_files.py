@@ -1,0 +1,151 @@
+"""Damaged files of every kind: read, or refused in one line, and never anything else."""
+import os
+import shutil
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+
+from ops.errors import InputError
+from ops.data import cifar
+from ops.data import glyph_pool
+from ops.data import reviews
+from ops.data.datasets import load_dataset
+from ops.data.characters import Characters
+from ops.data.labelled import Dataset
+from ops.tasks.mixture import open_pools, parse_mixture, sample_task
+from ops.data.pool import check_pool
+from ops.data.render import bundled_fonts
+from small_data import (config, make_cifar_binary, make_cifar_python, make_idx, make_imagenet, make_imagenet_train,
+                        make_imdb, make_omniglot, make_user, refused, rng)
+
+MODULE = glyph_pool
+FONTS = {os.path.basename(path): path for path in bundled_fonts()}
+
+def mutations(raw, g, n):
+    """n damaged copies: bytes changed, the end cut off, bytes put in or taken out; half near the ends."""
+    for _ in range(n):
+        copy, near = bytearray(raw), g.random() < 0.5
+        place = int(g.integers(min(len(raw), 300))) if near else int(g.integers(len(raw)))
+        place = len(raw) - 1 - place if g.random() < 0.3 else place
+        kind = g.integers(4)
+        if kind == 0:
+            for at in (place, *g.integers(len(raw), size=g.integers(3))):
+                copy[at] = g.integers(256)
+        elif kind == 1:
+            del copy[place:]
+        elif kind == 2:
+            copy[place:place] = g.bytes(int(g.integers(1, 9)))
+        else:
+            del copy[place:place + int(g.integers(1, 9))]
+        yield bytes(copy)
+
+
+FUZZED = {
+    "gzipped images": (make_idx, "mnist28", "mnist/train-images-idx3-ubyte.gz"),
+    "gzipped labels": (make_idx, "mnist3", "mnist/t10k-labels-idx1-ubyte.gz"),
+    "images": (lambda f: make_idx(f, pack=bytes), "mnist14full", "mnist/t10k-images-idx3-ubyte"),
+    "labels": (lambda f: make_idx(f, pack=bytes), "mnist14full", "mnist/train-labels-idx1-ubyte"),
+    "CIFAR binary": (make_cifar_binary, "cifar10", "cifar-10-batches-bin/data_batch_1.bin"),
+    "CIFAR Python 2": (lambda f: make_cifar_python(f, None), "cifar10", "cifar-10-batches-py/test_batch"),
+    "CIFAR Python 3": (make_cifar_python, "cifar10", "cifar-10-batches-py/data_batch_1"),
+    "CIFAR protocol 4": (lambda f: make_cifar_python(f, 4), "cifar10", "cifar-10-batches-py/data_batch_2"),
+    "ImageNet": (make_imagenet, "imagenet16-heldout", "imagenet16/heldout_classes.npz"),
+    "Omniglot": (lambda f: make_omniglot(f, np.savez_compressed), "omniglot", "omniglot_28.npz"),
+    "review": (make_imdb, "imdb", "aclImdb/train/neg/0_1.txt"),
+    "cache of reviews": (lambda f: make_imdb(f) or load_dataset("imdb", str(f)), "imdb", reviews.CACHE)}
+
+
+@pytest.mark.parametrize("kind", FUZZED)
+def test_a_damaged_file_is_read_or_refused(tmp_path, kind):
+    make, name, place = FUZZED[kind]
+    make(tmp_path)
+    path, g, read = tmp_path / place, rng(len(kind)), 0
+    whole = load_dataset(name, str(tmp_path))
+    for content in mutations(path.read_bytes(), g, 60):
+        path.write_bytes(content)
+        try:
+            d = load_dataset(name, str(tmp_path))
+        except InputError as error:
+            text = str(error)
+            assert "\n" not in text and str(tmp_path) in text and kind != "cache of reviews"
+            continue
+        read += 1
+        assert isinstance(d, Dataset) and d.x_train.shape[1] == whole.x_train.shape[1]
+        for x, y in ((d.x_train, d.y_train), (d.x_test, d.y_test)):
+            assert len(x) == len(y) and x.min() >= 0 and x.max() <= 1 and y.max() < len(d.classes)
+        if kind == "cache of reviews":
+            assert all(np.array_equal(a, b) for a, b in zip(whole[1:5], d[1:5]))
+    assert read < 60 or kind in ("cache of reviews", "review")
+
+
+# ---- through open_pools
+
+def make_fonts(folder):
+    (folder / "fonts").mkdir()
+    shutil.copy(FONTS["cmtt10.ttf"], folder / "fonts" / "mine.ttf")
+
+
+def options(folder, tasks):
+    fonts = str(folder / "fonts") if tasks == "glyphs" else ""
+    return config(tasks, data_dir=str(folder), font_dir=fonts, shots=1, glyph_ways="10", imagenet_ways="2")
+
+
+POOLS = {
+    "font": (make_fonts, "glyphs", "fonts/mine.ttf"),
+    "cache of glyphs": (make_fonts, "glyphs", "glyphs-*.npz"),
+    "ImageNet to train on": (lambda f: make_imagenet_train(f, np.repeat([5, 6, 9, 700], 4)), "imagenet16",
+                             "imagenet16/train_data_batch_1.npz"),
+    "user's bytes": (lambda f: make_user(f / "mine.npz"), "mine.npz", "mine.npz"),
+    "user's floats": (lambda f: make_user(f / "mine.npz", kind=np.float64), "mine.npz", "mine.npz")}
+
+
+@pytest.fixture
+def few_glyphs(monkeypatch):
+    """Glyph pools of 36 letters in two small bundled fonts, quick to render; a third of them passes for currency."""
+    characters = tuple("ACDFHIJKLMOPQSUVWXYZacdfhijkmopqsuvw")
+    groups = {group: tuple(range(k, 36, 3)) for k, group in enumerate(("letters", "maths", "currency"))}
+    chosen = Characters(characters, groups, np.arange(36))
+    monkeypatch.setattr(MODULE, "bundled_fonts", lambda: [FONTS["cmr10.ttf"], FONTS["cmss10.ttf"]])
+    monkeypatch.setattr(MODULE, "choose_characters", lambda count, digits: chosen)
+
+
+@pytest.mark.parametrize("kind", POOLS)
+def test_a_pool_of_a_damaged_file_is_opened_or_refused(tmp_path, monkeypatch, few_glyphs, kind):
+    make, tasks, place = POOLS[kind]
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path)
+    c, g, opened = options(tmp_path, tasks), rng(len(kind)), 0
+    pool = open_pools(parse_mixture(tasks), c)[tasks]
+    (path,) = tmp_path.glob(place)
+    for content in mutations(path.read_bytes(), g, 60):
+        path.write_bytes(content)
+        try:
+            pools = open_pools(parse_mixture(tasks), c)
+        except InputError as error:
+            text = str(error)
+            assert "\n" not in text and path.name in text and kind != "cache of glyphs", text
+            continue
+        opened += 1
+        check_pool(pools[tasks])
+        assert pools[tasks].images.shape[1] == pool.images.shape[1] and pools[tasks].images.dtype == pool.images.dtype
+        x, _ = sample_task(g, c, pools).segment(g, 1, 20, 1, 1)
+        assert np.isfinite(x).all()
+        if kind == "cache of glyphs":
+            assert np.array_equal(pools[tasks].images, pool.images) and pools[tasks].groups == pool.groups
+    assert opened == 60 if kind == "cache of glyphs" else opened < 60
+
+
+def test_a_member_that_is_no_array_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "omniglot_28.npz", "w") as archive:
+        for key in ("x", "y", "alphabet"):
+            archive.writestr(key, b"text")
+    refused(["omniglot_28.npz", "no arrays"], load_dataset, "omniglot", str(tmp_path))
+
+
+def test_read_batch_alone_names_a_missing_file(tmp_path):
+    for read in (cifar.read_binary_batch, cifar.read_python_batch):
+        with pytest.raises(InputError, match="none.*cannot be read"):
+            read(str(tmp_path / "none"))

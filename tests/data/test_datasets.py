@@ -1,0 +1,336 @@
+"""The data sets of the experiments, on small files that the tests make: what is read, and what is refused."""
+import gzip
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+
+from ops.errors import InputError
+from ops.data import files_on_disk
+from ops.data.datasets import DATASETS, MORE_DATASETS, load_dataset
+from ops.data.image_sets import mean_of_2x2, read_imagenet16
+from ops.data.labelled import split_rows
+from ops.data.pickled import read_pickled_dict
+from small_data import (cifar_images, idx_bytes, make_cifar_binary, make_cifar_python, make_idx, make_imagenet,
+                        make_omniglot, python2_pickle, rng)
+from small_data import refused as refused_by
+
+
+def refused(words, folder, name):
+    """load_dataset(name, folder) raises InputError with one line that holds all the words."""
+    refused_by(words, load_dataset, name, str(folder))
+
+
+# ---- names and folders
+
+def test_the_folder_is_the_argument_else_the_variable_else_the_cache(monkeypatch):
+    monkeypatch.setenv("UNSUP_META_DATA", "/there")
+    assert files_on_disk.data_dir("/here") == "/here" and files_on_disk.data_dir() == "/there"
+    assert files_on_disk.data_dir("~/x") == os.path.expanduser("~/x")
+    for unset in (lambda: monkeypatch.setenv("UNSUP_META_DATA", ""), lambda: monkeypatch.delenv("UNSUP_META_DATA")):
+        unset()
+        assert files_on_disk.data_dir() == os.path.expanduser("~/.cache/unsup_meta")
+
+
+def test_load_dataset_reads_the_folder_of_the_variable(tmp_path, monkeypatch):
+    make_idx(tmp_path)
+    monkeypatch.setenv("UNSUP_META_DATA", str(tmp_path))
+    assert load_dataset("mnist14full").x_train.shape == (20, 196)
+
+
+def test_the_embedded_sets_stay_the_default_and_an_unknown_name_lists_all():
+    assert list(DATASETS) == ["mnist14", "fashion14"]
+    assert set(MORE_DATASETS) == {"mnist28", "fashion28", "mnist14full", "fashion14full", "cifar10",
+                                  "imagenet16-heldout", "imdb", "omniglot", "moons", "mnist3"}
+    refused([*DATASETS, *MORE_DATASETS, "'cifar11'"], "", "cifar11")
+
+
+@pytest.mark.parametrize("name, words", [
+    ("mnist28", ["mnist", "MNIST", "train-images-idx3-ubyte.gz", "yann.lecun.com", "mirrors"]),
+    ("fashion14full", ["Fashion-MNIST", "train-images-idx3-ubyte.gz", "zalandoresearch"]),
+    ("mnist3", ["MNIST", "train-images-idx3-ubyte.gz"]),
+    ("cifar10", ["cifar-10-batches-bin", "cifar-10-binary.tar.gz", "data_batch_*.bin", "kriz"]),
+    ("imagenet16-heldout", ["val_data.npz", "Imagenet16_val_npz.zip", "train_data_batch_*.npz", "image-net.org"]),
+    ("imdb", ["aclImdb", "aclImdb_v1.tar.gz", "ai.stanford.edu"]),
+    ("omniglot", ["omniglot_28.npz", "brendenlake"])])
+def test_a_missing_data_set_says_what_it_is_called_and_where_it_is_had(tmp_path, name, words):
+    refused(words + [str(tmp_path), "does not exist", "--data-dir", "UNSUP_META_DATA"], tmp_path, name)
+
+
+def test_any_file_that_is_there_is_a_users(tmp_path):
+    np.savez(tmp_path / "A1.npz", x=rng().random((12, 2)), y=np.arange(12) % 2)
+    os.rename(tmp_path / "A1.npz", tmp_path / "A1.bin")
+    assert load_dataset(str(tmp_path / "A1.bin")).name == "A1.bin"
+    refused(["A2.NPZ", "does not exist"], "", str(tmp_path / "A2.NPZ"))
+    refused(["A2.bin' is unknown", *DATASETS, ".npz"], "", str(tmp_path / "A2.bin"))
+
+
+def test_the_split_of_a_file_without_one_never_changes():
+    """Whoever compares with yesterday's scores, or trains on a file and scores on it later, relies on these rows."""
+    train, test = split_rows(np.arange(25) % 3, 3)
+    assert test.tolist() == [6, 7, 10, 12, 14, 15, 23]
+    assert sorted([*train, *test]) == list(range(25)) and (np.diff(train) > 0).all()
+
+
+# ---- averaging
+
+def test_area_averaging_is_the_plain_mean():
+    images = rng().integers(0, 256, (3, 2, 8, 6)).astype(np.uint8)
+    images[0] = 255
+    x = mean_of_2x2(images)
+    assert x.dtype == np.float32 and x.shape == (3, 2, 4, 3) and x.max() <= 1 and (x[0] == 1).all()
+    for i, c, row, column in np.ndindex(x.shape):
+        block = images[i, c, 2 * row:2 * row + 2, 2 * column:2 * column + 2]
+        assert abs(x[i, c, row, column] - block.mean() / 255) < 1e-7
+
+
+# ---- IDX
+
+@pytest.mark.parametrize("pack", [gzip.compress, bytes])
+@pytest.mark.parametrize("name, place", [("mnist28", "mnist"), ("fashion28", "fashion-mnist"),
+                                         ("mnist14full", "mnist"), ("fashion14full", "fashion-mnist")])
+def test_idx_sets(tmp_path, name, place, pack):
+    made = make_idx(tmp_path, place, pack)
+    d = load_dataset(name, str(tmp_path))
+    assert d.name == name and len(d.classes) == 10
+    for split, x, y in (("train", d.x_train, d.y_train), ("t10k", d.x_test, d.y_test)):
+        images, labels = made[split]
+        exact = images / 255
+        if "14" in name:
+            exact = exact.reshape(-1, 14, 2, 14, 2).mean((2, 4))
+        assert x.dtype == np.float32 and np.allclose(x, exact.reshape(20, -1), atol=1e-6)
+        assert np.array_equal(y, labels)
+
+
+def test_idx_files_that_are_refused(tmp_path):
+    make_idx(tmp_path)
+    images, labels = (tmp_path / "mnist" / f"train-{part}-ubyte.gz" for part in ("images-idx3", "labels-idx1"))
+    good = {path: path.read_bytes() for path in (images, labels)}
+
+    def bad(path, raw, *words):
+        path.write_bytes(raw)
+        refused([str(tmp_path), *words], tmp_path, "mnist28")
+        path.write_bytes(good[path])
+    plain = gzip.decompress(good[images])
+    bad(images, good[images][:-9], "cannot be read", "fetch it again")
+    bad(images, gzip.compress(plain[:-1]), "15679 bytes")
+    bad(images, gzip.compress(b"\0\0\x0d\x03" + plain[4:]), "00000d03", "00000803")
+    bad(images, good[labels], "00000801", "00000803")
+    bad(images, gzip.compress(idx_bytes(np.zeros((20, 14, 14)))), "[20, 14, 14]", "28")
+    bad(labels, gzip.compress(idx_bytes(np.arange(19) % 10)), "20 train images but 19 labels")
+    bad(labels, gzip.compress(idx_bytes(np.arange(20))), "label 19 at index 19", "0..9")
+    bad(labels, gzip.compress(idx_bytes(np.arange(20) % 9)), "class '9' has 0 training and 2 test")
+    labels.unlink()
+    refused(["train-labels-idx1-ubyte.gz", "does not exist"], tmp_path, "mnist28")
+    os.mkdir(labels)
+    refused("train-labels-idx1-ubyte", tmp_path, "mnist28")
+
+
+def test_mnist3_stacks_three_digits_and_is_labelled_by_the_first(tmp_path):
+    made = make_idx(tmp_path)
+    d, again = (load_dataset("mnist3", str(tmp_path)) for _ in range(2))
+    assert d.x_train.shape == d.x_test.shape == (20, 2352)
+    assert np.array_equal(d.x_train, again.x_train)
+    for split, x, y in (("train", d.x_train, d.y_train), ("t10k", d.x_test, d.y_test)):
+        images, labels = made[split]
+        planes = np.rint(x * 255).reshape(20, 3, 28, 28)
+        rows = np.array([[np.flatnonzero((images == p).all((1, 2)))[0] for p in stack] for stack in planes])
+        assert np.array_equal(labels[rows[:, 0]], y)
+        assert (np.sort(rows, axis=0) == np.arange(20)[:, None]).all()  # each digit once a channel
+        assert not (rows[:, 0] == rows[:, 1]).all() and not (rows[:, 1] == rows[:, 2]).all()
+
+
+# ---- CIFAR-10
+
+@pytest.mark.parametrize("make", [make_cifar_binary, make_cifar_python, lambda f: make_cifar_python(f, None),
+                                  lambda f: make_cifar_python(f, 3), lambda f: make_cifar_python(f, 4)])
+def test_cifar10(tmp_path, make):
+    make(tmp_path)
+    d = load_dataset("cifar10", str(tmp_path))
+    assert d.classes[3] == "cat" and d.x_train.shape == (20, 768) and d.x_test.shape == (10, 768)
+    for x, y, seeds in ((d.x_train, d.y_train, (0, 1)), (d.x_test, d.y_test, (2,))):
+        images = np.concatenate([cifar_images(10, seed)[0] for seed in seeds]) / 255
+        exact = images.reshape(-1, 3, 16, 2, 16, 2).mean((3, 5)).reshape(-1, 768)  # channel first
+        assert x.dtype == np.float32 and np.allclose(x, exact, atol=1e-6)
+        assert np.array_equal(y, np.arange(len(x)) % 10)
+
+
+def test_the_bytes_of_python_2_are_what_an_unpickler_takes_them_for():
+    images, labels = cifar_images()
+    batch = pickle.loads(python2_pickle(images, labels), encoding="latin1")
+    assert np.array_equal(batch["data"], images) and batch["labels"] == labels.tolist()
+
+
+def test_the_binary_version_goes_first(tmp_path):
+    make_cifar_python(tmp_path)
+    (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(b"broken")
+    refused("test_batch", tmp_path, "cifar10")
+    make_cifar_binary(tmp_path)
+    load_dataset("cifar10", str(tmp_path))
+
+
+def test_cifar_binary_files_that_are_refused(tmp_path):
+    make_cifar_binary(tmp_path)
+    path = tmp_path / "cifar-10-batches-bin" / "data_batch_2.bin"
+    good = path.read_bytes()
+    for raw in (good[:-1], good + b"x", b""):
+        path.write_bytes(raw)
+        refused([str(path), f"{len(raw)} bytes", "3073"], tmp_path, "cifar10")
+    path.write_bytes(good[:3073] + b"\x0a" + good[3074:])
+    refused([str(path), "label 10 at index 1", "0..9"], tmp_path, "cifar10")
+    path.unlink()
+    os.mkdir(path)
+    refused([str(path), "cannot be read"], tmp_path, "cifar10")
+    os.rmdir(path)
+    first = path.parent / "data_batch_1.bin"
+    first.write_bytes(first.read_bytes()[3073:])
+    refused("class 'airplane' has 0 training and 1 test", tmp_path, "cifar10")
+    (path.parent / "test_batch.bin").unlink()
+    refused(["test_batch.bin", "does not exist"], tmp_path, "cifar10")
+
+
+def test_cifar_python_files_that_are_refused(tmp_path):
+    make_cifar_python(tmp_path)
+    path = tmp_path / "cifar-10-batches-py" / "data_batch_1"
+    images, labels = cifar_images()
+    labels = labels.tolist()
+
+    def bad(value, *words, protocol=2):
+        path.write_bytes(value if isinstance(value, bytes) else pickle.dumps(value, protocol))
+        refused([str(path), *words], tmp_path, "cifar10")
+    bad(b"", "cifar-10-binary.tar.gz")
+    bad(pickle.dumps({"data": images, "labels": labels}, 2)[:-20])
+    bad([1, 2], "no dict")
+    bad({1: 2}, "keys are no strings")
+    bad({"data": images}, "no 'labels'")
+    bad({"labels": labels}, "no 'data'")
+    bad({"data": images[:, :9], "labels": labels}, "9 columns, not 3072")
+    bad({"data": images.astype(np.int16), "labels": labels}, "not of uint8")
+    bad({"data": np.asfortranarray(images), "labels": labels}, "not of uint8 in rows")
+    bad({"data": np.array([{}] * 3), "labels": labels})
+    bad({"data": [1], "labels": labels}, "no NumPy array")
+    bad({"data": images, "labels": labels[:-1]}, "10 images but 9 labels")
+    bad({"data": images[:0], "labels": []})
+    bad({"data": images, "labels": labels[:-1] + ["9"]}, "no list of integers")
+    bad({"data": images, "labels": labels[:-1] + [10]}, "label 10 at index 9")
+    bad({"data": images, "labels": labels[:-1] + [-1]}, "label -1 at index 9")
+    bad({"data": images, "labels": labels}, "opcode", protocol=0)
+    bad({"data": images, "labels": labels}, "cifar-10-binary.tar.gz", protocol=5)
+
+
+class Trap:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_no_pickle_is_ever_run(tmp_path, protocol):
+    make_cifar_python(tmp_path)
+    path, trap = tmp_path / "cifar-10-batches-py" / "data_batch_1", tmp_path / "sprung"
+    images, labels = cifar_images()
+    for value in (Trap(trap), {"data": Trap(trap), "labels": labels.tolist()}, {"data": images, "labels": Trap(trap)}):
+        path.write_bytes(pickle.dumps(value, protocol))
+        refused(str(path), tmp_path, "cifar10")
+    path.write_bytes(pickle.dumps({"data": images, "labels": labels.tolist(), "other": Trap(trap)}, protocol))
+    try:
+        load_dataset("cifar10", str(tmp_path))
+    except InputError:
+        assert protocol not in (2, 3, 4)
+    assert not trap.exists()
+    pickle.loads(pickle.dumps(Trap(trap), protocol))
+    assert trap.exists()  # the trap works
+
+
+def test_a_pickle_of_nested_tuples_or_far_memos_costs_nothing(tmp_path):
+    doubled = b"\x80\x02}(U\x01a" + b"K\x01" + b"".join(
+        b"q\x00h\x00\x86" for _ in range(200)) + b"u."  # 2^200 leaves, shared
+    assert list(read_pickled_dict(doubled)) == ["a"]
+    with pytest.raises(ValueError):
+        read_pickled_dict(b"\x80\x02}(K\x01" + b"q\x00h\x00\x86" * 200 + b"K\x01u.")  # as a key it would be hashed
+    assert read_pickled_dict(b"\x80\x02}r\xff\xff\xff\xff.") == {}  # a memo of 4 billion places
+
+
+# ---- npz
+
+def test_imagenet16(tmp_path):
+    arrays = make_imagenet(tmp_path)
+    d = load_dataset("imagenet16-heldout", str(tmp_path))
+    assert d.classes == ("7", "9") and d.x_train.shape == (9, 768)
+    assert np.bincount(d.y_test).tolist() == [2, 2] and np.bincount(d.y_train).tolist() == [4, 5]
+    rows = {tuple(np.rint(x * 255)): d.classes[y] for x, y in zip(np.concatenate([d.x_train, d.x_test]),
+                                                                 np.concatenate([d.y_train, d.y_test]))}
+    assert rows == {tuple(x): str(y) for x, y in zip(arrays["data"].astype(float), arrays["labels"])}
+    data, values, labels = read_imagenet16(tmp_path / "imagenet16" / "heldout_classes.npz")
+    assert np.array_equal(data, arrays["data"]) and np.array_equal(values[labels], arrays["labels"])
+
+
+def test_imagenet16_files_that_are_refused(tmp_path):
+    data, labels = np.zeros((13, 768), np.uint8), np.array([7] * 6 + [9] * 7)
+
+    def bad(words, **changes):
+        make_imagenet(tmp_path, **changes)
+        refused(["heldout_classes.npz"] + words, tmp_path, "imagenet16-heldout")
+    bad(["no 'data'"], data=None)
+    bad(["no 'labels'"], labels=None)
+    bad(["objects"], labels=labels.astype(object))
+    bad(["objects"], data=np.array([{}] * 13))
+    bad(["float64"], data=data / 255)
+    bad(["[13, 3072]"], data=np.zeros((13, 3072), np.uint8))
+    bad(["[0, 768]"], data=data[:0], labels=labels[:0])
+    bad(["[12]", "13 examples"], labels=labels[:12])
+    bad(["labels is float64"], labels=labels + 0.5)
+    bad(["label 0 is not 1..1000"], labels=labels - 7)
+    bad(["label 1002 is not 1..1000"], labels=labels + 993)
+    bad(["only the label 7"], labels=labels * 0 + 7)
+    bad(["class '3' has 2 training and 0 test"], labels=np.array([3] * 2 + [9] * 11))
+
+
+def test_omniglot_is_split_by_class(tmp_path):
+    make_omniglot(tmp_path)
+    d = load_dataset("omniglot", str(tmp_path))
+    assert d.classes == ("0-0", "0-1", "2-5") and d.x_train.shape == (14, 784) and d.x_train.max() <= 1
+    assert np.bincount(d.y_train).tolist() == [4, 4, 6] and np.bincount(d.y_test).tolist() == [2, 2, 2]
+
+
+def test_omniglot_files_that_are_refused(tmp_path):
+    y = np.repeat([0, 1, 5], [6, 6, 8])
+
+    def bad(words, **changes):
+        make_omniglot(tmp_path, **changes)
+        refused(["omniglot_28.npz"] + words, tmp_path, "omniglot")
+    for key in ("x", "y", "alphabet"):
+        bad([f"no '{key}'"], **{key: None})
+    bad(["[20, 784]"], x=np.zeros((20, 784), np.uint8))
+    bad(["float32"], x=np.zeros((20, 28, 28), np.float32))
+    bad(["[0, 28, 28]"], x=np.zeros((0, 28, 28), np.uint8))
+    bad(["[19]", "20 examples"], y=y[:19])
+    bad(["y is float64"], y=y + 0.5)
+    bad(["alphabet is int64 [3]"], alphabet=np.arange(3))
+    bad(["alphabet is <U1"], alphabet=np.array(["a"] * 20))
+    bad(["character 0", "alphabets 0 and 1"], alphabet=np.arange(20))
+    bad(["class '1-1' has 2 training and 0 test"], y=np.repeat([0, 1], [18, 2]), alphabet=np.repeat([0, 1], [18, 2]))
+    bad(["objects"], y=y.astype(object))
+
+
+# ---- two moons
+
+def test_two_moons_are_two_half_circles_and_always_the_same():
+    d, again = load_dataset("moons"), load_dataset("moons", "/nowhere")
+    assert all(np.array_equal(a, b) for a, b in zip(d[1:5], again[1:5]))
+    assert d.x_train.shape == (2000, 2) and d.x_test.shape == (1000, 2) and d.x_train.dtype == np.float32
+    assert np.bincount(d.y_train).tolist() == [1000, 1000] and np.bincount(d.y_test).tolist() == [500, 500]
+    assert d.x_train.min() > 0 and d.x_train.max() < 1  # none clipped
+    points = d.x_train * 4 - (1.5, 1.75)
+    for label, centre, sign in ((0, (0, 0), 1), (1, (1, 0.5), -1)):
+        offset = points[d.y_train == label] - centre
+        radius = np.linalg.norm(offset, axis=1)
+        assert abs(radius.mean() - 1) < 0.02 and abs(radius.std() - 0.1) < 0.02
+        assert (sign * offset[:, 1] > -0.5).all()
+    assert not np.isin(d.x_test, d.x_train).all(1).any()

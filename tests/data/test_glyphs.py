@@ -1,0 +1,396 @@
+"""The 1,000 characters of the glyph tasks: which are chosen, how they are drawn, and the file they are kept in."""
+import os
+import shutil
+import struct
+import sys
+import unicodedata
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib import ft2font
+from matplotlib.ft2font import FT2Font
+
+from ops.errors import InputError
+from ops.tasks import HELD_OUT_LETTERS, different_classes, glyph_pool, glyph_statistics, letters
+from ops.data.characters import (DIGITS, choose_characters, distances, holds_digit, holds_held_out_letter, kind_of)
+from ops.data.glyph_pool import alike, kinds_in, render_honest_face
+from ops.data.pool import check_pool
+from ops.data.render import BOX, bundled_fonts, faces_of, fonts_below, open_face, render_face, true_codes
+
+MODULE = sys.modules[glyph_pool.__module__]  # the name `ops.data.glyph_pool` is the function
+FONTS = {os.path.basename(path): path for path in bundled_fonts()}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def pool(folder):
+    return glyph_pool(cache_dir=str(folder))
+
+
+@pytest.fixture(scope="module")
+def with_digits():
+    return choose_characters(digits=True)
+
+
+def refused(words, call, *args, **kwargs):
+    with pytest.raises(InputError) as caught:
+        call(*args, **kwargs)
+    text = str(caught.value)
+    assert "\n" not in text
+    for word in words:
+        assert word in text, text
+
+
+def images_of(pool, char):
+    c = pool.class_names.index(char)
+    end = pool.counts[:c + 1].sum()
+    return pool.images[end - pool.counts[c]:end].reshape(-1, 14, 14)
+
+
+def ascii_art(image):
+    return ["".join("#" if v > 127 else "." for v in row) for row in image]
+
+
+# ---- which characters
+
+def test_the_pool_fits_together_and_has_a_thousand_classes(pool):
+    check_pool(pool)
+    assert pool.name == "glyphs" and pool.images.dtype == np.uint8 and pool.side == 14 and pool.channels == 1
+    assert len(pool.counts) == len(set(pool.class_names)) == 1000
+    assert all(len(c) == 1 for c in pool.class_names) and list(pool.class_names) == sorted(pool.class_names)
+    assert pool.counts.min() >= 2  # a pair of batches needs two
+    assert np.median(pool.counts) >= 10
+
+
+def test_the_groups_are_what_their_names_say_and_hold_every_class_once(pool):
+    names = kinds_in(pool)
+    assert sorted(names) == ["currency", "letters", "maths", "punctuation"]
+    assert sorted(c for name in names for c in pool.groups[name]) == list(range(1000))
+    category = [unicodedata.category(c) for c in pool.class_names]
+    for name, first in (("letters", "L"), ("punctuation", "P"), ("currency", "Sc")):
+        assert all(category[c].startswith(first) for c in pool.groups[name])
+    assert {category[c] for c in pool.groups["maths"]} <= {"Sm", "So"}
+    assert all(len(pool.groups[name]) >= 20 for name in names)  # a 10-way problem of each has a choice
+    scripts = {unicodedata.name(pool.class_names[c]).split()[0] for c in pool.groups["letters"]}
+    assert {"LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "GEORGIAN", "HEBREW", "ARABIC"} <= scripts
+    assert any(unicodedata.decomposition(c) for c in pool.class_names if "LATIN" in unicodedata.name(c))
+
+
+def test_every_training_letter_is_there(pool):
+    missing = set(letters("train")) - set(pool.class_names)
+    assert not missing
+
+
+def test_no_digit_is_there(pool):
+    for char in pool.class_names:
+        assert unicodedata.category(char) not in ("Nd", "No", "Nl")
+        assert not any(c.isnumeric() for c in unicodedata.normalize("NFKD", char))
+        assert "DIGIT" not in unicodedata.name(char)
+    assert not set("\u01bb\u01bc\u01bd\u0417\u0437\u0431") & set(pool.class_names)  # 2 with stroke, ze, be ...
+
+
+@pytest.mark.parametrize("char", "7\u00b2\u00bd\u2460\uff13\U0001d7d9\u0664\u2167\u01bb\u2488\u3007")
+def test_digits_in_any_clothes_are_told(char):
+    assert holds_digit(char) and kind_of(char) is None
+
+
+@pytest.mark.parametrize("char", "ET\u00c8\u00f1\u01cb\uff22\U0001d404\u2115\u24c9\u0166"
+                                 "\u0253\u0280\u1d07\ua7a0\u20a8")
+def test_held_out_letters_in_any_clothes_are_told(char):
+    assert holds_held_out_letter(char) and kind_of(char) is None
+
+
+@pytest.mark.parametrize("char", "A\u00c1\u0393\u0416\u00d7\u20ac")
+def test_other_characters_are_taken_for_no_held_out_letter(char):
+    assert not holds_held_out_letter(char) and not holds_digit(char) and kind_of(char)
+
+
+def test_no_held_out_letter_nor_its_look_alike_in_another_script_is_there(pool):
+    look_alikes = "\u0392\u0395\u039d\u03a4\u0412\u0415\u0422\u0435\u0432\u0442\u043f\u0578\u0581\u050c\u22a4\u05d7"
+    variants = "\u0388\u0401\u0400\u0451\u1f18\u04ac\u00c9\u00d1\u01e6\u0158\u0164\u20a6\u20ae\u0e3f"
+    assert not set(HELD_OUT_LETTERS + look_alikes + variants) & set(pool.class_names)
+
+
+@pytest.mark.parametrize("name", ["DejaVuSans.ttf", "DejaVuSerif-Italic.ttf", "STIXGeneral.ttf"])
+def test_no_image_passes_for_a_held_out_letter_or_a_digit_of_its_face(pool, name):
+    """The pool's own images, found again as this face's, against the face's held-out letters and digits."""
+    drawn = render_face(FONTS[name], pool.class_names)
+    kept = [c for c in drawn if (images_of(pool, c).reshape(-1, 196) == np.rint(255 * drawn[c])).all(1).any()]
+    assert len(kept) > 300
+    for targets, tested in ((HELD_OUT_LETTERS, kept), (DIGITS, [c for c in kept if not c.isascii()])):
+        others = render_face(FONTS[name], targets)
+        far = distances(np.array([drawn[c] for c in tested])[None], np.array(list(others.values()))[None])
+        assert far.min() > 0.2
+
+
+def test_the_italic_pe_which_is_an_n_is_left_out_and_the_upright_el_stays():
+    shown = render_honest_face(FONTS["DejaVuSerif-Italic.ttf"], "\u043f\u043b")
+    assert list(shown) == ["\u043b"]
+    assert "3" not in render_honest_face(FONTS["DejaVuSans.ttf"], "3a")
+    assert "3" in render_honest_face(FONTS["DejaVuSans.ttf"], "3a", digits=True)
+
+
+def test_one_of_latin_greek_and_cyrillic_a_stays(pool):
+    for same in ("A\u0391\u0410", "O\u039f\u041e", "a\u0430", "\u2206\u0394"):
+        assert len(set(same) & set(pool.class_names)) == 1, same
+
+
+def test_no_two_characters_are_the_same_picture_in_all_their_common_faces(pool):
+    faces = [render_face(path, pool.class_names) for name, path in FONTS.items()
+             if name.startswith(("DejaVuSans", "DejaVuSerif", "STIXGen"))]
+    differ, common = np.zeros((2, 1000, 1000), bool)
+    for face in faces:
+        has = np.array([c in face for c in pool.class_names])
+        codes = {}
+        picture = np.array([codes.setdefault(face[c].tobytes(), len(codes)) if c in face else -1
+                            for c in pool.class_names])
+        common |= has[:, None] & has
+        differ |= has[:, None] & has & (picture[:, None] != picture)
+    np.fill_diagonal(common, False)
+    assert not (common & ~differ).any()
+
+
+def test_digits_only_when_asked_for(with_digits):
+    assert len(with_digits.characters) == 1000
+    chosen = {with_digits.characters[i] for i in with_digits.groups["digits"]}
+    assert set(DIGITS) < chosen and "\u00bd" in chosen
+    assert not set(HELD_OUT_LETTERS) & set(with_digits.characters)
+
+
+def test_fewer_characters_are_to_be_had_and_the_choice_is_the_same_each_time():
+    few, again = choose_characters(50), choose_characters.__wrapped__(50)  # not the one it remembers
+    assert few.characters == again.characters and few.groups == again.groups and (few.alike == again.alike).all()
+    assert len(few.characters) == 50 and len(few.groups) == 4
+    refused(["99999 characters", "2 to "], choose_characters, 99999)
+    refused(["1 characters"], choose_characters, 1)
+
+
+# ---- how they are drawn
+
+def test_no_image_is_blank_and_none_occurs_twice(pool):
+    assert (pool.images.max(1) >= 64).all()
+    assert len(np.unique(pool.images, axis=0)) == len(pool.images)
+
+
+def test_images_are_centred_and_fill_their_box(pool):
+    images = pool.images.reshape(-1, 14, 14)
+    ink = [images.any(1), images.any(2)]
+    extents = []
+    for line in ink:
+        first, last = line.argmax(1), 13 - line[:, ::-1].argmax(1)
+        assert np.abs(first + last - 13).max() <= 1  # a faint edge may round to 0
+        extents.append(last - first + 1)
+    assert (np.maximum(*extents) <= BOX).all() and (np.maximum(*extents) >= BOX - 1).all()
+
+
+def test_what_is_drawn_is_the_character(pool):
+    plus, arrow = (ascii_art(images_of(pool, c)[0]) for c in "+\u2190")
+    assert plus == plus[::-1] == [row[::-1] for row in plus] and "#" * 10 in plus[6] + plus[7]
+    assert arrow == arrow[::-1] and arrow != [row[::-1] for row in arrow]
+    first = [row.index("#") for row in arrow if "#" in row]
+    assert max(first) > min(first) == 2  # the tip is in the middle row
+
+
+def test_symbol_fonts_are_not_misread():
+    def codes(name):
+        return "".join(sorted(map(chr, true_codes(open_face(FONTS[name]))))).strip()
+    assert codes("cmex10.ttf") == ""  # brackets at the codes of digits and letters
+    assert codes("cmsy10.ttf") == letters(case="upper")  # script capitals; arrows at the lower case's codes
+    assert "<" not in codes("cmr10.ttf") and {"(", "A", "z", "!"} < set(codes("cmr10.ttf"))
+    assert all(c.isascii() for c in codes("cmmi10.ttf"))  # Greek letters at Latin-1's codes
+    assert len(codes("DejaVuSans.ttf")) > 5000 and len(codes("STIXGeneral.ttf")) > 3000
+
+
+def test_a_face_that_shows_one_box_for_many_characters_has_none_of_them(monkeypatch):
+    box, other = np.ones(196, np.float32), np.eye(14, dtype=np.float32).ravel()
+    face = {"a": box, "c": box, "d": box, "f": other}
+    monkeypatch.setattr(MODULE, "render_face", lambda path, characters, index: face)
+    assert list(MODULE.render_honest_face("x.ttf", "acdf")) == ["f"]
+
+
+# ---- the user's fonts
+
+def test_fonts_of_a_folder_add_images_but_no_class(pool, tmp_path):
+    (tmp_path / "deep").mkdir()
+    shutil.copy(FONTS["DejaVuSans.ttf"], tmp_path / "deep" / "Mine.TTF")
+    (tmp_path / "readme.txt").write_text("no font")
+    assert fonts_below(tmp_path) == [str(tmp_path / "deep" / "Mine.TTF")]
+    same = glyph_pool(font_dir=str(tmp_path), cache_dir=str(tmp_path / "cache"))
+    assert np.array_equal(same.images, pool.images)  # equal images count once
+    assert same.class_names == pool.class_names
+
+
+def test_a_face_that_is_new_adds_its_images(pool, tmp_path, monkeypatch):
+    monkeypatch.setattr(MODULE, "bundled_fonts", lambda: [FONTS["DejaVuSans.ttf"], FONTS["STIXGeneral.ttf"]])
+    shutil.copy(FONTS["cmss10.ttf"], tmp_path / "a.ttf")
+    without = glyph_pool(count=50, cache_dir=str(tmp_path / "cache"))
+    with_it = glyph_pool(font_dir=str(tmp_path), count=50, cache_dir=str(tmp_path / "cache"))
+    assert with_it.class_names == without.class_names and len(with_it.images) > len(without.images) + 10
+    assert set(map(bytes, without.images)) < set(map(bytes, with_it.images))
+
+
+def test_folders_and_fonts_that_cannot_be_used_are_named(tmp_path):
+    cache = str(tmp_path / "cache")
+    refused(["nowhere", "--font-dir"], glyph_pool, font_dir=str(tmp_path / "nowhere"), cache_dir=cache)
+    refused([str(tmp_path), "no font", ".otf"], glyph_pool, font_dir=str(tmp_path), cache_dir=cache)
+    (tmp_path / "bad.otf").write_bytes(b"not a font")
+    refused(["bad.otf", "cannot be read", "remove it"], glyph_pool, font_dir=str(tmp_path), cache_dir=cache)
+    (tmp_path / "bad.otf").write_bytes(open(FONTS["cmr10.ttf"], "rb").read()[:3000])
+    refused(["bad.otf", "cannot be read"], glyph_pool, font_dir=str(tmp_path), cache_dir=cache)
+    assert not os.path.exists(cache)
+
+
+def collection(paths):
+    """The bytes of a `.ttc` of TTF files: a header, then the files, with their tables' places moved on."""
+    files = [bytearray(open(path, "rb").read()) for path in paths]
+    starts = np.cumsum([12 + 4 * len(files)] + [len(f) + -len(f) % 4 for f in files])
+    for file, start in zip(files, starts):
+        for table in range(struct.unpack_from(">H", file, 4)[0]):
+            place = 12 + 16 * table + 8
+            struct.pack_into(">I", file, place, struct.unpack_from(">I", file, place)[0] + int(start))
+        file.extend(bytes(-len(file) % 4))
+    return struct.pack(f">4sII{len(files)}I", b"ttcf", 0x10000, len(files), *map(int, starts[:-1])) + b"".join(files)
+
+
+@pytest.mark.skipif(not hasattr(FT2Font, "face_index"), reason="this Matplotlib opens a collection's first face only")
+def test_every_face_of_a_collection_is_used(tmp_path):
+    paths = [FONTS["cmr10.ttf"], FONTS["cmtt10.ttf"]]
+    (tmp_path / "two.ttc").write_bytes(collection(paths))
+    faces = faces_of(str(tmp_path / "two.ttc"))
+    assert [index for _, index in faces] == [0, 1]
+    for (path, index), single in zip(faces, paths):
+        mine, its = render_face(path, "Ag@", index), render_face(single, "Ag@")
+        assert list(mine) == list("Ag@") and all(np.array_equal(mine[c], its[c]) for c in "Ag@")
+
+
+def test_last_resort_fonts_have_no_faces_under_any_file_name(tmp_path):
+    folder = os.path.join(matplotlib.get_data_path(), "fonts", "ttf")
+    source = [name for name in os.listdir(folder) if name.startswith("LastResort")]
+    assert source
+    shutil.copy(os.path.join(folder, source[0]), tmp_path / "Mine.ttf")
+    assert faces_of(str(tmp_path / "Mine.ttf")) == [] and len(faces_of(FONTS["cmr10.ttf"])) == 1
+
+
+def test_unreadable_system_fonts_are_counted_and_left_out(tmp_path, monkeypatch, capsys):
+    for name in ("one.ttf", "two.ttf"):
+        (tmp_path / name).write_bytes(b"not a font")
+    paths = [str(tmp_path / "one.ttf"), str(tmp_path / "two.ttf"), str(tmp_path / "gone.ttf"), FONTS["cmr10.ttf"]]
+    monkeypatch.setattr(MODULE, "installed_fonts", lambda: paths)
+    plain = glyph_pool(count=50, cache_dir=str(tmp_path))
+    found = glyph_pool(system_fonts=True, count=50, cache_dir=str(tmp_path))
+    assert np.array_equal(plain.images, found.images)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith("glyphs: 3 system fonts cannot be read") and "2: " in said
+
+
+# ---- the file
+
+def test_the_file_is_used_and_other_options_have_other_files(pool, folder, monkeypatch):
+    assert len(os.listdir(folder)) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(MODULE, "_render_faces", None)  # not called
+        again = glyph_pool(cache_dir=str(folder))
+    assert np.array_equal(again.images, pool.images) and np.array_equal(again.counts, pool.counts)
+    assert again.class_names == pool.class_names and again.groups == pool.groups
+    with pytest.raises(ValueError):
+        again.images[0, 0] = 1
+    fewer = glyph_pool(count=50, cache_dir=str(folder))
+    assert len(fewer.counts) == 50 and len(os.listdir(folder)) == 2
+    keys = {MODULE._key(asked, installed, digits, count) for asked, installed, digits, count in (
+        (bundled_fonts(), [], False, 1000), (bundled_fonts()[1:], [], False, 1000), (bundled_fonts(), [], True, 1000),
+        (bundled_fonts(), [], False, 999), (bundled_fonts(), ["none.ttf"], False, 1000))}
+    assert len(keys) == 5
+
+
+def test_another_font_under_the_same_name_or_another_version_has_another_file(tmp_path, monkeypatch):
+    for place, source in (("a", "cmr10.ttf"), ("b", "cmr10.ttf"), ("c", "cmtt10.ttf")):
+        (tmp_path / place).mkdir()
+        shutil.copy(FONTS[source], tmp_path / place / "Mine.ttf")
+    a, b, c = (MODULE._key([str(tmp_path / place / "Mine.ttf")], [], False, 50) for place in "abc")
+    assert a == b != c
+    system, keys = str(tmp_path / "c" / "Mine.ttf"), set()
+    for size, time in ((5, 1), (6, 1), (6, 2)):  # an installed font is told by its size and time of change
+        (tmp_path / "c" / "Mine.ttf").write_bytes(bytes(size))
+        os.utime(system, (time, time))
+        keys.add(MODULE._key([], [system], False, 50))
+    assert len(keys) == 3
+    plain = MODULE._key([], [], False, 50)
+    for module, name in ((MODULE, "RENDERING"), (matplotlib, "__version__"), (ft2font, "__freetype_version__"),
+                         (unicodedata, "unidata_version")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, "another")
+            assert MODULE._key([], [], False, 50) != plain, name
+    assert MODULE._key([], [], False, 50) == plain
+
+
+def test_a_damaged_or_foreign_file_is_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(MODULE, "bundled_fonts", lambda: [FONTS["DejaVuSans.ttf"], FONTS["STIXGeneral.ttf"]])
+    first = glyph_pool(count=50, cache_dir=str(tmp_path))
+    (name,) = os.listdir(tmp_path)
+    path = tmp_path / name
+    whole = path.read_bytes()
+    good = dict(np.load(path))
+
+    def check():
+        again = glyph_pool(count=50, cache_dir=str(tmp_path))
+        assert np.array_equal(again.images, first.images) and again.groups == first.groups
+        assert {k: v.tobytes() for k, v in np.load(path).items()} == {k: v.tobytes() for k, v in good.items()}
+    for damaged in (b"", whole[:len(whole) // 2], whole[:5000] + b"\xff\xff" + whole[5002:]):
+        path.write_bytes(damaged)
+        check()
+    for name, other in (("key", np.array("else")), ("images", good["images"][1:]), ("groups", np.array("{")),
+                        ("images", good["images"].astype(np.float32)), ("counts", np.array({}, object))):
+        np.savez(path, **good | {name: other})
+        check()
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert len(glyph_pool(count=50, cache_dir=str(tmp_path / "file" / "below")).counts) == 50
+
+
+# ---- classes for a task
+
+def test_a_task_never_holds_two_classes_that_look_alike(pool):
+    label = alike(pool)
+    for pair in ("Cc", "Oo", "Ss", "Xx", "K\u041a"):
+        assert len(set(label[[pool.class_names.index(c) for c in pair if c in pool.class_names]])) == 1, pair
+    assert label[pool.class_names.index("A")] != label[pool.class_names.index("D")]
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        classes = different_classes(rng, pool, 30)
+        assert len(set(classes)) == len(set(label[classes])) == 30 and (np.diff(classes) > 0).all()
+        group = kinds_in(pool)[seed % 4]
+        assert set(different_classes(rng, pool, 10, group)) <= set(pool.groups[group])
+    one, again, other = (different_classes(np.random.default_rng(s), pool, 20) for s in (5, 5, 6))
+    assert (one == again).all() and not (one == other).all()
+
+
+def test_all_classes_come_up(pool):
+    rng, drawn = np.random.default_rng(0), set()
+    for _ in range(400):
+        drawn.update(different_classes(rng, pool, 30))
+    assert len(drawn) > 990
+
+
+def test_classes_that_are_not_to_be_had_are_refused(pool):
+    rng, most = np.random.default_rng(0), len(set(alike(pool)))
+    refused(["no group 'digits'", "maths"], different_classes, rng, pool, 5, "digits")
+    refused([f"{most + 1} ways of {most} different"], different_classes, rng, pool, most + 1)
+    refused(["of currency"], different_classes, rng, pool, 100, "currency")
+    refused(["0 ways"], different_classes, rng, pool, 0)
+
+
+def test_statistics_add_up(pool):
+    s = glyph_statistics(pool)
+    assert s["characters"] == 1000 and s["images"] == len(pool.images)
+    assert s["images"] == sum(g["images"] for g in s["groups"].values())
+    assert sum(g["characters"] for g in s["groups"].values()) == 1000
+    assert sum(g["images"] for g in s["scripts"].values()) == s["groups"]["letters"]["images"]
+    assert s["per_character"]["min"] == pool.counts.min() and s["per_character"]["max"] == pool.counts.max()
+    assert s["groups"]["currency"]["images"] == sum(pool.counts[c] for c in pool.groups["currency"])

@@ -1,0 +1,316 @@
+"""Contact sheets: the words are what was done, every kind of task is there, `evaluate.py tasks` and its files."""
+import io
+import json
+import os
+import sys
+
+import numpy as np
+import pytest
+
+
+import evaluate
+from figures import contact_sheet, meta_training_curves
+from figures.contact_sheet import (as_picture, class_label, draw_examples, kinds_of, read_targets, sheet_of,
+                                   task_of_kind, words_of)
+from ops.tasks import Augmentation, Pool, make_task, open_pools, parse_mixture
+from test_mixture import config, glyph_like_pool, make_user, rng
+
+MIXTURE = "glyphs:0.5,cifar10:0.25,imagenet16:0.25"
+EACH_ON_TOP = ["On top: dropout, one mask a task", "On top: dropout, one mask an image",
+               "On top: pixels in another order", "On top: shifted along x"]
+
+
+def made_pool(name="made", classes=6, n=5, side=8, channels=1, kind=np.uint8):
+    images = rng(3).integers(0, 256, (classes * n, channels * side * side)).astype(kind)
+    images = images if kind == np.uint8 else images / 128 - 1
+    return Pool(name, images, np.full(classes, n), tuple(f"c{i}" for i in range(classes)), side, channels)
+
+
+def smooth_pool(side=14):
+    """Images of three soft spots each, so that a small error of an angle is a small error of an image."""
+    v, u = np.mgrid[:side, :side]
+    centres = rng(5).uniform(3, side - 4, (12, 3, 2))
+    spots = [sum(np.exp(-((v - y) ** 2 + (u - x) ** 2) / 6) for y, x in three) for three in centres]
+    images = np.array(spots, np.float32).reshape(12, -1) / 2
+    return Pool("smooth", images, np.full(3, 4), ("a", "b", "c"), side)
+
+
+def moved(image, angle, dx, dy):
+    """A plain rotation by `angle` degrees counter-clockwise, then a move right by dx and down by dy; zeros enter."""
+    side, out = len(image), np.zeros_like(image)
+    padded, centre, a = np.pad(image, side), (side - 1) / 2, np.deg2rad(angle)
+    for y in range(side):
+        for x in range(side):
+            u, up = x - dx - centre, centre - (y - dy)
+            if max(abs(u), abs(up)) > centre:
+                continue
+            right, above = u * np.cos(a) + up * np.sin(a), up * np.cos(a) - u * np.sin(a)  # turned back
+            row, column = centre - above + side, centre + right + side
+            r, c = int(row), int(column)
+            for i, j in ((r, c), (r, c + 1), (r + 1, c), (r + 1, c + 1)):
+                out[y, x] += padded[i, j] * (1 - abs(row - i)) * (1 - abs(column - j))
+    return out
+
+
+# --- Examples and their words -------------------------------------------------------------------
+
+
+def test_the_words_are_what_was_done():
+    pool = smooth_pool()
+    task = make_task(rng(1), "t", "", pool, [2, 0, 1], Augmentation(max_shift=4, rotation=360, targets=True))
+    rows, before, _, y = draw_examples(task, pool, [7])
+    seen = set()
+    for row, image, target in zip(rows, before, y):
+        found = read_targets(task, target)
+        named, turned, right, down = words_of(task, found)
+        angle = float(turned.removeprefix("angle ").removesuffix("°"))
+        dx, dy = (int(word.split()[1]) for word in (right, down))
+        assert (found["angle"], found["dx"], found["dy"]) == (angle, dx, dy)
+        assert named == f"class {found['class'] + 1} of 3" and [2, 0, 1][found["class"]] == row // 4
+        original, image = pool.images[row].reshape(14, 14), image.reshape(14, 14)
+        assert np.abs(moved(original, angle, dx, dy) - image).max() < 0.01
+        for wrong in ((-angle, dx, dy), (angle + 5, dx, dy), (angle, dx + 1, dy), (angle, dx, dy - 1)):
+            assert np.abs(moved(original, *wrong) - image).max() > 0.02
+        seen |= {dx < 0, dy < 0, angle > 180}
+    assert seen == {True, False}
+
+
+def test_words_say_only_what_is_a_target():
+    pool = smooth_pool()
+    expected = [(Augmentation(max_shift=4, rotation=90), {"class"}),
+                (Augmentation(4, 0.0, True), {"class", "dx", "dy"}),
+                (Augmentation(0, 90.0, True), {"class", "angle"})]
+    for augmentation, keys in expected:
+        task = make_task(rng(), "t", "", pool, [0, 1], augmentation)
+        for target in draw_examples(task, pool, [1])[3]:
+            found = read_targets(task, target)
+            assert set(found) == keys and len(words_of(task, found)) == len(keys)
+            assert 0 <= found.get("angle", 0) <= 90
+    task = make_task(rng(), "t", "", pool, [0, 1], Augmentation(5, 360.0, True))
+    found = read_targets(task, np.array([0, 1, -1e-5, 1, -1, 0.2], np.float32))
+    assert found == {"class": 1, "angle": 0, "dx": -5, "dy": 1}
+    assert words_of(task, found | {"dy": 0}) == ["class 2 of 2", "angle 0.0°", "dx -5 px", "dy 0"]
+
+
+@pytest.mark.parametrize("pool", [made_pool(), made_pool(channels=3), made_pool(kind=np.float32),
+                                  made_pool()._replace(side=None)], ids=["grey", "colour", "float", "vectors"])
+def test_the_permutation_undone_gives_the_pools_image(pool):
+    task = make_task(rng(2), "t", "", pool, [4, 1, 3])
+    rows, before, x, y = draw_examples(task, pool, [3, 1])
+    scale = np.float32(255 if pool.images.dtype == np.uint8 else 1)
+    assert np.array_equal(before, pool.images[rows] / scale)
+    assert np.array_equal(x, before[:, task.permutation]) and not np.array_equal(x, before)
+    assert len(set(rows)) == 6 and [[4, 1, 3][c] for c in y.argmax(axis=1)] == (rows // 5).tolist()
+
+
+def test_pictures_of_grey_colour_and_vectors():
+    grey, colour = made_pool(side=2), made_pool(side=2, channels=3)
+    assert as_picture(grey, np.array([0, 1, 0.2, 2])).tolist() == [[[0] * 3, [255] * 3], [[51] * 3, [255] * 3]]
+    picture = as_picture(colour, np.arange(12) / 255)
+    assert picture[0, 1].tolist() == [1, 5, 9] and picture[1, 0].tolist() == [2, 6, 10]
+    vectors = as_picture(grey._replace(side=None), np.array([-1.0, 0, 1, 3, 3]), low=-1, high=3)
+    assert vectors[..., 0].tolist() == [[0, 64, 128], [255, 255, 128], [128, 128, 128]]
+    many = as_picture(made_pool(side=2, channels=2), np.array([0, 0, 0.4, 1, 0.4, 0, 0.4, 1]))
+    assert many[..., 2].tolist() == [[51, 0], [102, 255]]
+
+
+def test_labels_name_characters_by_number():
+    assert class_label(glyph_like_pool(), "α") == "U+03B1 GREEK SMALL LETTER ALPHA"
+    assert class_label(made_pool("imagenet16"), "387") == "label 387" and class_label(made_pool(), "7") == "7"
+
+
+# --- The sheet ----------------------------------------------------------------------------------
+
+
+def mixture_pools():
+    return {"glyphs": glyph_like_pool(), "cifar10": made_pool("cifar10", 10, side=16, channels=3),
+            "imagenet16": made_pool("imagenet16", 30, side=16, channels=3)}
+
+
+@pytest.fixture(scope="module")
+def sheet():
+    return sheet_of(config(MIXTURE, p_x_shift=0.1, seed=3), mixture_pools())
+
+
+def test_every_kind_has_a_panel_of_its_kind(sheet):
+    panels = {panel["title"]: panel for panel in sheet.numbers["panels"]}
+    assert list(panels) == [
+        "Glyphs: random characters, upright", "Glyphs: random characters, turned and shifted",
+        "Glyphs: letters only, turned and shifted", "Glyphs: mathematical symbols, turned and shifted",
+        "Glyphs: currency symbols, turned and shifted", "CIFAR-10", "ImageNet", *EACH_ON_TOP]
+    pool = glyph_like_pool()
+    done = {title: {name for name, value in panel["augmentation"].items() if value}
+            for title, panel in panels.items()}
+    for title, group in zip(list(panels)[2:5], ("letters", "maths", "currency")):
+        allowed = {pool.class_names[c] for c in pool.groups[group]}
+        assert panels[title]["ways"] == 10 and set(panels[title]["class_names"]) <= allowed
+    for title in list(panels)[1:5]:
+        assert done[title] == {"max_shift", "rotation", "targets"}
+        assert all({"angle", "dx", "dy"} < set(example["targets"]) for example in panels[title]["examples"])
+    for title in ("Glyphs: random characters, upright", "CIFAR-10", "ImageNet"):
+        assert done[title] == {"max_shift"}
+    extras = ("task_dropout", "example_dropout", "class_permutations", "x_shift")
+    for title, extra in zip(EACH_ON_TOP, extras):
+        assert done[title] == {"max_shift", extra} and panels[title]["set"] == "glyphs"
+    assert "In 10% of the tasks" in panels[EACH_ON_TOP[3]]["note"]
+    assert "Off in these settings (--p-task-dropout 0)" in panels[EACH_ON_TOP[0]]["note"]
+    assert [panels[title]["note"][:16] for title in ("CIFAR-10", "ImageNet")] == ["25% of the tasks"] * 2
+
+
+def test_examples_are_what_the_numbers_say(sheet):
+    pools = mixture_pools()
+    for panel, pictures in zip(sheet.numbers["panels"], sheet.pictures):
+        pool, ends = pools[panel["set"]], np.cumsum(pools[panel["set"]].counts)
+        assert len(panel["examples"]) == len(pictures) == 6
+        for example, images in zip(panel["examples"], pictures):
+            assert np.array_equal(images["pool"], as_picture(pool, pool.images[example["row"]] / 255))
+            owner = int(np.searchsorted(ends, example["row"], side="right"))
+            assert pool.class_names[owner] == example["class_name"]
+            assert panel["class_names"][example["targets"]["class"]] == example["class_name"]
+            assert ("label" in images) == (panel["set"] == "glyphs")
+            if "label" in images:
+                first = pool.images[ends[owner] - pool.counts[owner]]
+                assert np.array_equal(images["label"], as_picture(pool, first / 255))
+            flat = [images[what].reshape(-1, 3) for what in ("augmented", "worker")]
+            assert np.array_equal(*(np.sort(values, axis=None) for values in flat))  # the same in another order
+
+
+def test_dropout_is_seen_in_the_pictures(sheet):
+    by_title = {p["title"]: pictures for p, pictures in zip(sheet.numbers["panels"], sheet.pictures)}
+    for title, same in zip(EACH_ON_TOP, (True, False)):
+        dropped = [images["augmented"][2:-2, 2:-2, 0] == 0 for images in by_title[title]]  # shifts enter no further
+        always = np.mean(np.logical_and.reduce(dropped))
+        assert 0.1 < np.mean(dropped) < 0.4 and (always > 0.1 if same else always < 0.1)
+
+
+def test_settings_change_the_kinds():
+    titles = lambda pools, **changes: [kind.title for kind in kinds_of(config("glyphs", **changes), pools)]
+    pools = mixture_pools()
+    assert "Glyphs: random characters, upright" not in titles(pools, augmented=1.0)
+    assert titles(pools, augmented=0.0)[:2] == ["Glyphs: random characters, upright",
+                                                "Glyphs: letters only, turned and shifted"]
+    assert "Glyphs: random characters, shifted" in titles(pools, rotation=0.0)
+    assert titles(pools, dropout=0.0, x_shift=0)[-1] == EACH_ON_TOP[2]
+    assert titles(pools)[-4:] == EACH_ON_TOP
+    small, vectors = made_pool(side=3), made_pool()._replace(side=None)
+    for pool in (small, vectors):
+        kinds = kinds_of(config("a/mine.npz"), {"a/mine.npz": pool})
+        assert [kind.title for kind in kinds] == ["mine.npz", *EACH_ON_TOP[:3]]
+    c, pools = config("a/mine.npz", x_shift=2), {"a/mine.npz": small}
+    last = kinds_of(c, pools)[-1]
+    assert last.title == EACH_ON_TOP[3] and task_of_kind(rng(), last, c, pools).augmentation.x_shift == 2
+
+
+def test_a_sheet_depends_on_the_seed(sheet):
+    again = sheet_of(config(MIXTURE, p_x_shift=0.1, seed=3), mixture_pools())
+    other = sheet_of(config(MIXTURE, p_x_shift=0.1, seed=4), mixture_pools())
+    assert again.numbers == sheet.numbers != other.numbers
+
+
+def test_values_outside_0_to_1_are_scaled_and_said_so():
+    pool = made_pool(kind=np.float32)
+    sheet = sheet_of(config("m.npz", ways=3), {"m.npz": pool})
+    assert "Black is -1" in sheet.numbers["panels"][0]["note"]
+    assert sheet.pictures[0][0]["pool"].min() < 20 and sheet.pictures[0][0]["pool"].max() > 235
+
+
+def test_the_picture_shows_images_and_words(sheet):
+    figure = contact_sheet.draw(sheet)
+    shown = [text.get_text() for text in figure.texts]
+    for panel in sheet.numbers["panels"]:
+        assert panel["title"] in shown
+        assert any(panel["note"].startswith(text) and len(text) > 20 for text in shown)
+        for word in (word for example in panel["examples"] for word in example["words"]):
+            assert word in shown
+    labels = {example["label"].split()[0] for panel in sheet.numbers["panels"] for example in panel["examples"]}
+    assert labels <= {text.split()[0] for text in shown}
+    assert not any("α" <= char <= "ϐ" for text in shown for char in text)  # the font may lack them
+    assert len(figure.images) >= 3 * 66 and figure.get_size_inches()[0] * figure.dpi <= 1600
+    drawn = {np.asarray(image.get_array()).tobytes() for image in figure.images}
+    for images in (images for pictures in sheet.pictures for images in pictures):
+        for what in ("pool", "augmented", "worker"):
+            enlarged = np.kron(images[what], np.ones((64 // len(images[what]),) * 2 + (1,), np.uint8))
+            assert enlarged.tobytes() in drawn
+
+
+# --- The command and its files ------------------------------------------------------------------
+
+
+def test_the_command_prints_words_and_writes_numbers_beside_the_picture(tmp_path, capsys):
+    data, picture = tmp_path / "mine.npz", tmp_path / "out" / "sheet.png"
+    make_user(data, (6, 6, 3), n=150)
+    given = ["--tasks", f"letters:3,{data}:1", "--seed", "5", "--p-x-shift", "0.2", "--image-shift", "2"]
+    assert evaluate.main(["tasks", *given, "--picture", str(picture)]) == 0
+    out = capsys.readouterr().out
+    numbers = json.loads((tmp_path / "out" / "sheet.json").read_text())
+    c = config(f"letters:3,{data}:1", seed=5, p_x_shift=0.2, image_shift=2)
+    assert numbers == sheet_of(c, open_pools(parse_mixture(c.tasks), c)).numbers
+    assert [panel["title"] for panel in numbers["panels"]] == ["Letters", "mine.npz", *EACH_ON_TOP]
+    for words in ("letters: 75.0% of the tasks, 900 images of 40 classes", "of 3 classes", "drawn: ",
+                  *(panel["task"] for panel in numbers["panels"])):
+        assert words in out
+    assert numbers["settings"]["seed"] == 5 and "data_dir" not in numbers["settings"]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    again = tmp_path / "again.png"
+    assert contact_sheet.main([str(picture.with_suffix(".json")), str(again)]) == 0
+    assert again.read_bytes() == picture.read_bytes()
+    make_user(data, (6, 6, 3), n=180)
+    assert contact_sheet.main([str(picture.with_suffix(".json")), str(tmp_path / "third.png")]) == 2
+    assert "not those that these numbers are of" in capsys.readouterr().err and not (tmp_path / "third.png").exists()
+
+
+def test_letters_are_the_default_and_need_no_data(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert evaluate.main(["tasks", "--data-dir", str(tmp_path / "none")]) == 0
+    assert "glyphs 14x14, letters" in capsys.readouterr().out
+    assert sorted(os.listdir(tmp_path / "runs")) == ["contact_sheet.json", "contact_sheet.png"]
+
+
+def test_a_terminal_without_the_characters(tmp_path, monkeypatch):
+    monkeypatch.setattr(contact_sheet, "open_pools", lambda mixture, config: {"glyphs": glyph_like_pool()})
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert evaluate.main(["tasks", "--tasks", "glyphs", "--picture", str(tmp_path / "a.png")]) == 0
+    stream.flush()
+    assert b"\\u03" in stream.buffer.getvalue()
+
+
+@pytest.mark.parametrize("flags, words", [
+    (["--tasks", "cifar10"], ["CIFAR-10", "does not exist", "--data-dir"]),
+    (["--tasks", "letters,imagenet16"], ["ImageNet", "does not exist"]),
+    (["--tasks", "absent.npz"], ["absent.npz", "does not exist"]), (["--tasks", "cifar11"], ["'cifar11'", "letters"]),
+    (["--tasks", "glyphs", "--font-dir", "nowhere"], ["nowhere"]), (["--glyph-ways", "1"], ["--glyph-ways"]),
+    (["--rotation", "400"], ["--rotation"]), (["--ways", "99"], ["99 ways"]), (["--case", "odd"], ["--case"]),
+    (["--picture", "out.jpg"], ["out.jpg", ".png"]), (["--preset", "huge"], ["--preset"])],
+    ids=lambda value: "=".join(value) if value[0].startswith("--") else "")
+def test_bad_input_is_one_line_and_exit_2(tmp_path, monkeypatch, capsys, flags, words):
+    monkeypatch.chdir(tmp_path)
+    assert evaluate.main(["tasks", "--data-dir", "empty", "--picture", "sheet.png", *flags]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and err.startswith("evaluate.py: "), err
+    assert all(word in err for word in words), err
+    assert os.listdir(tmp_path) == []
+
+
+def test_every_figure_needs_its_numbers(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.json").write_text('{"panels": []}')
+    (tmp_path / "missing.json").write_text('{"settings": {"tasks": "cifar10", "data_dir": "/"}}')
+    monkeypatch.setenv("UNSUP_META_DATA", str(tmp_path / "none"))
+    for figure in (contact_sheet, meta_training_curves):
+        for given in (["bad.json", "out.png"], ["none.json", "out.png"], ["bad.json"]):
+            assert figure.main(given) == 2
+            err = capsys.readouterr().err
+            assert err.count("\n") == 1 and err.startswith(figure.__name__.split(".")[1])
+    assert contact_sheet.main(["missing.json", "out.png"]) == 2
+    err = capsys.readouterr().err
+    assert "CIFAR-10" in err and "not the numbers" not in err
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_meta_training_curves_are_drawn_again_from_their_numbers(tmp_path):
+    records = [{"step": i, "seconds": i, "J": 0.5 - i / 100, "accuracy": i / 40} for i in range(30)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, records)))
+    meta_training_curves.write([tmp_path], tmp_path / "curves.png")
+    assert meta_training_curves.main([str(tmp_path / "curves.json"), str(tmp_path / "again.png")]) == 0
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "curves.png").read_bytes()
