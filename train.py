@@ -36,7 +36,6 @@ from ops.errors import InputError  # noqa: E402
 from ops.files import sweep_temporary, write_atomically  # noqa: E402
 from ops.engine.flat import flatten, phi_shapes, unflatten  # noqa: E402
 from ops.engine.gathering import Gathering, summary  # noqa: E402
-from ops.rule.initial import theta_shapes  # noqa: E402
 from ops.engine.live_task import LiveTask  # noqa: E402
 from ops.engine.meta_optimizer import MetaOptimizer, sum_rows  # noqa: E402
 from ops.engine.progress import MetricsLog, Progress, status_line  # noqa: E402
@@ -61,7 +60,7 @@ class Worker:
         self.config = settings.Config(**config)
         self.pool_memory, self.pools = attach_pools(pools)
         self.shared = SharedArrays({n: (tuple(s), d) for n, (s, d) in spec.items()}, block)
-        self.shapes = theta_shapes(**rule_sizes(self.config))
+        self.shapes = um.theta_shapes(**rule_sizes(self.config))
         self.tasks = {}
 
     def __call__(self, job):
@@ -105,13 +104,15 @@ class Worker:
         unrolls = int(rng.integers(*settings.unroll_range(config, step), endpoint=True))
         x, labelled = task.segment(rng, unrolls, config.batch_size, config.pairs, config.shots)
         theta, version = self.theta(version)
-        sampled, report = time.perf_counter(), {"classes": task.classes}
+        sampled = time.perf_counter()
         J, grad, phi = um.meta_gradient(theta, phi, x, labelled, config.lr, config.norm_eps, config.ridge,
-                                        config.objective == "cosine", report)
+                                        config.objective == "cosine")
+        xa, ya, xb, yb = (a[-1] for a in labelled)
+        accuracy = um.accuracy(um.predictions(phi, xa, ya, xb, config.ridge), yb, task.classes)
         flatten((grad[name] for name in self.shapes), self.shared["grads"][row])
         end = flatten((a for layer in phi for a in layer), self.shared["phi"][slot, 1 - parity])
         finite = bool(np.isfinite(J) and np.isfinite(self.shared["grads"][row]).all() and np.isfinite(end).all())
-        return {"J": J, "accuracy": report["accuracy"], "finite": finite, "unrolls": unrolls, "horizon": horizon,
+        return {"J": J, "accuracy": accuracy, "finite": finite, "unrolls": unrolls, "horizon": horizon,
                 "sizes": sizes, "version": version, "kind": task.name.split("-")[0], "task": task.description,
                 "phi_norm": float(np.sqrt(np.mean(np.square(end)))),
                 "data_s": sampled - started, "unroll_s": time.perf_counter() - sampled}
@@ -123,9 +124,9 @@ class Worker:
         phi, (theta, _) = um.init_phi(rng, [task.features, 128, 128, 128, 128, config.embedding]), self.theta()
         for _ in range(config.validate_inner_steps):
             phi = um.unsupervised_update(phi, task.unlabelled(rng, config.batch_size), theta, config.lr, config.norm_eps)
-        report = {"classes": task.classes}
-        J = um.meta_objective(phi, *task.labelled_pair(rng, config.shots, 50), config.ridge, report=report)
-        return {"J": float(J), "accuracy": report["accuracy"]}
+        xa, ya, xb, yb = task.labelled_pair(rng, config.shots, 50)
+        J = um.meta_objective(phi, xa, ya, xb, yb, config.ridge, config.objective == "cosine")
+        return {"J": float(J), "accuracy": um.accuracy(um.predictions(phi, xa, ya, xb, config.ridge), yb, task.classes)}
 
 
 def make_worker(**arguments):

@@ -1,354 +1,418 @@
-"""Meta-Learning Update Rules for Unsupervised Representation Learning (Metz et al., ICLR 2019).
+"""Meta-Learning Update Rules for Unsupervised Representation Learning (Metz et al., ICLR 2019), appendix G.
 
-The paper's equations, `(App.n)` being the number in its appendix, in the order in which they are built up:
-base model (8-16), meta-objective (17-26), TopD (65-79) and ComputeH (80-104), the backward error propagation
-that calls them (27-34), weight updates (35-64), the update (1-7), unroll and meta-gradient (Alg. 1).
-D1, D2, ... are the decisions listed in the README where the paper is silent or unreadable.
+To be read beside the paper: its order, its axes and indices, `(App.n)` the number of the equation that a line is.
+Hidden tensors are [B, N, C]: B batch, N units of a layer, C channels; layers are l = 1..L, l = 0 is the input.
+`python unsup_meta.py` tells one update of a tiny network, line by line, with the numbers.
 
-Axes: B batch, N units of a layer, C channels.  A hidden tensor is `[C, B, N]` here, where the paper has
-`[B, N, C]`: all that is done to a channel is then done to one run of B N numbers.  `hidden_states` alone
-hands them out in the paper's order; indices in comments are in the paper's.  Layers run l = 1..L, l = 0 is
-the input.  Arrays are float32 or float64, as given.  Each function called from `ops` is an autograd primitive
-with a VJP of its own, so everything here can be differentiated.
+Each body is the definition, in plain NumPy (autograd's).  A line `@fast(kernel)` above it names what runs
+instead of it, much faster; UNSUP_META_PLAIN=1 runs the definitions.  Arrays are float32 or float64, as given.
+
+What the paper leaves open, cannot be read, or contradicts is decided thus ("release": the authors' code):
+
+D1   Every batch norm uses the batch at hand, population variance, eps 1e-6.  The rule's have an offset beta per
+     channel and no scale, the base model's offset is b; so a convolution before one has no bias.
+D2   W and V start truncated normal (cut at 2 sd) with sd 0.01, b with sd 0.1 (release).
+D3   Position codes run over 0 to 4 pi, both ends included (release; App.81-82 are not legible).
+D4   The 8 weight statistics of a layer are divided together by their root mean square (release).
+D5   W and each plane are normalised per column, i.e. per receptive field (release; the index is not legible).
+D6   Readouts are means over batch and rank (release; App.40's factor is not legible).
+D7   Planes 8 and 10 carry the sign of W (release; the paper prints none).
+D8   App.59 adds what keeps W from shrinking: the text says so, its sign with App.5's plus would do the opposite.
+D9   App.62 subtracts a positive mean of the bias update: again the text decides.  App.63's 1/2 is the release's.
+D10  theta starts truncated normal with sd 1 / sqrt(fan in), offsets zero, merge 0.1 (release's layer defaults).
+D11  At evaluation every batch norm uses the statistics of one fixed unlabelled batch of training inputs.
 """
 from collections import namedtuple
 
 import autograd.numpy as np
-import numpy as onp
-from autograd.tracer import getval
 
+from ops.rule import checks, compute_h as hidden, conv, dense, error, primitive, ridge, theta_file, updates
 from ops.rule.activations import activation_named
-from ops.rule.compute_h_input import compute_h_input, error_signal, weight_stats
-from ops.rule.conv import BATCH, UNIT, conv, conv_bn_relu
-from ops.rule.initial import initial_theta, theta_shapes, truncated_normal  # noqa: F401
-from ops.rule.norm import dense, limit_length, normalise_channels, normalise_columns, standardise
-from ops.rule.planes import keep_magnitude, merged_planes
-from ops.rule.primitive import EPS, recomputed, value_and_gradients
-from ops.rule.products import half, matmul, move_towards, pair, transport
-from ops.rule.readouts import bias_readout, project, readouts, stack_matrices, stop_drift
-from ops.rule.ridge import normalise_targets, regression_loss, solve_ridge, with_ones
-from ops.rule.theta_file import check_labelled, check_theta, load_theta, save_theta  # noqa: F401  (part of the interface)
+from ops.rule.fast import fast
+from ops.rule.primitive import gradient, remat
 
-# --- Base model (App.8-16) ----------------------------------------------------------------------
+BATCH, UNIT = conv.BATCH, conv.UNIT  # axes of a hidden tensor that ConvBatch and ConvUnit run along
+EPS = primitive.EPS  # 1e-6, inside every root
+READOUTS = ("zero", "rbf", "first", "lin_lower", "sqr_lower", "lin_upper", "sqr_upper")
 
 Layer = namedtuple("Layer", "W b V")
 Layer.__doc__ = "One layer of phi: W, V [N^(l-1), N^l] and b [N^l] (App.8-11); V serves the rule alone."
 
 
-def init_theta(rng, batch_size=128, hdims=64, delta=32, top=64, rank=4, dtype=onp.float32):
-    """A fresh theta {name: array} for batches of `batch_size`, H, delta, T and R channels (D10)."""
-    return initial_theta(rng, batch_size, hdims, delta, top, rank, dtype)
+# --- What is learned: theta, and what it changes: phi ---------------------------------------------
 
 
-def init_phi(rng, sizes, dtype=onp.float32):
+def theta_shapes(batch_size, hdims, delta, top, rank):
+    """{name: shape} of every meta-parameter: kernels [K, C_in, C_out], matrices [in, out]."""
+    B, H, D, T, R = batch_size, hdims, delta, top, rank
+    kernels = {"top_d/conv1": (5, 1, T), "top_d/unit1": (3, B, B), "top_d/unit2": (3, B, B),          # App.67, 70, 72
+               "top_d/conv2": (3, T, T), "top_d/conv3": (3, T, T),                                    # App.74, 76
+               "compute_h/conv1": (3, 13 + D, H), "compute_h/unit1": (3, H, H),                       # App.96, 98
+               "compute_h/conv2": (3, H, H), "compute_h/unit2": (3, H, H)}                            # App.100, 102
+    shapes = {}
+    for name, shape in kernels.items():
+        shapes[f"{name}/w"], shapes[f"{name}/beta"] = shape, shape[2:]
+    shapes.update({"top_d/out/w": (3, T, D), "top_d/out/b": (D,), "compute_h/in/beta": (4 + D,),      # App.78, 93
+                   "error/w": (H, D), "error/b": (D,), "merge": (10,), "bias": (H,)})                 # App.31, 58, 61
+    for name in READOUTS:
+        shapes[f"readout/{name}/pa"] = shapes[f"readout/{name}/pb"] = (H, R)                          # App.37
+    return shapes
+
+
+def init_theta(rng, batch_size=128, hdims=64, delta=32, top=64, rank=4, dtype=np.float32):
+    """A fresh theta {name: array} for batches of `batch_size` = B, with H, delta, T and R channels (D10)."""
+    theta = {}
+    for name, shape in theta_shapes(batch_size, hdims, delta, top, rank).items():
+        if name == "merge" or name.endswith(("/beta", "/b")):
+            theta[name] = np.full(shape, 0.1 if name == "merge" else 0.0, dtype)
+        else:
+            fan_in = int(np.prod(shape[:-1])) if len(shape) > 1 else shape[0]
+            theta[name] = truncated_normal(rng, shape, fan_in ** -0.5, dtype)
+    return theta
+
+
+def init_phi(rng, sizes, dtype=np.float32):
     """A fresh base model, sizes = [N^0, ..., N^L] (D2): a list of L `Layer`s."""
     draw = lambda *shape, sd: truncated_normal(rng, shape, sd, dtype)
-    return [Layer(draw(m, n, sd=0.01), draw(n, sd=0.1), draw(m, n, sd=0.01))
-            for m, n in zip(sizes[:-1], sizes[1:])]
+    return [Layer(draw(m, n, sd=0.01), draw(n, sd=0.1), draw(m, n, sd=0.01)) for m, n in zip(sizes[:-1], sizes[1:])]
 
 
-def base_model(phi, x, activation="relu"):
-    """f(x; phi) (App.12-16): x [..., K, N^0] -> x^0..x^L and z^0..z^L, lists of [..., K, N^l].
-
-    z^0 is zeros.  Batch norm takes the statistics of this batch (D1); leading axes are separate batches.
-    """
-    act = activation_named(activation)
-    xs, zs = [x], [onp.zeros(x.shape, x.dtype)]
-    for W, b, _ in phi:
-        zs.append(dense(xs[-1], W, b))               # z^l = BatchNorm(x^(l-1) W^l) + b^l       (App.13)
-        xs.append(act(zs[-1]))                       # x^l = ReLU(z^l)                          (App.14)
-    return xs, zs
+def truncated_normal(rng, shape, sd, dtype):
+    """Normal draws with standard deviation `sd` before those beyond 2 sd are drawn again."""
+    draws = rng.standard_normal(shape)
+    while (outside := np.abs(draws) > 2).any():
+        draws[outside] = rng.standard_normal(int(outside.sum()))
+    return (sd * draws).astype(dtype)
 
 
-def features(phi, x, reference_batch, activation="relu"):
-    """x^L [n, N^L] of images x [n, N^0], each layer's batch-norm statistics being those of `reference_batch` (D11)."""
-    act = activation_named(activation)
-    ref = reference_batch
-    for W, b, _ in phi:
-        u, v = onp.matmul(ref, W), onp.matmul(x, W)
-        mean = u.mean(axis=0)
-        inv = (1 / onp.sqrt(u.var(axis=0) + EPS)).astype(u.dtype)
-        ref, x = act((u - mean) * inv + b), act((v - mean) * inv + b)
-    return x
+def load_theta(path):
+    """{name: array} of a theta `.npz`.  ValueError for a missing, corrupt or incomplete file, wrong shapes, NaN."""
+    return theta_file.load_theta(path, theta_shapes)
 
 
-# --- Meta-objective (App.17-26) -----------------------------------------------------------------
+def save_theta(path, theta, **config):
+    """Write theta and the scalars config/NAME to `path`, atomically.  ValueError unless theta is whole and finite."""
+    theta_file.save_theta(path, theta, theta_shapes, **config)
 
 
-def _embeddings(phi, xa, xb):
-    """[x^L; 1] of both labelled batches (App.18-19, 22), in one pass where they are of one size."""
-    if xa.shape != xb.shape:
-        return tuple(with_ones(base_model(phi, x)[0][-1]) for x in (xa, xb))
-    both = with_ones(base_model(phi, onp.stack([xa, xb]))[0][-1])
-    return half(both, 0), half(both, 1)
-
-
-def predictions(phi, xa, ya, xb, ridge=0.1):
-    """p = [x'^L; 1] C: what a ridge readout of x^L, fitted on (xa, ya), predicts for xb (App.17-24), [..., K, targets]."""
-    A, A_test = _embeddings(phi, xa, xb)
-    return matmul(A_test, solve_ridge(A, normalise_targets(ya), ridge))
-
-
-def accuracy(p, y, classes=None):
-    """The share of rows of y [..., K, targets] whose class, among its first `classes` columns, p predicts."""
-    return float(onp.mean(p[..., :classes].argmax(-1) == y[..., :classes].argmax(-1)))
-
-
-def meta_objective(phi, xa, ya, xb, yb, ridge=0.1, cosine=True, report=None):
-    """How badly a ridge readout of x^L, fitted on (xa, ya), predicts (xb, yb): a scalar (App.17-26).
-
-    xa, xb [..., K, N^0]; ya, yb [..., K, targets], one-hot classes first, not yet centred.  Leading axes
-    are pairs of batches, averaged.  cosine=False is the workshop paper's squared error.  With `report`,
-    a dict, `report["accuracy"]` becomes the share of xb whose largest prediction is its class.
-    """
-    A, A_test = _embeddings(phi, xa, xb)             # A = [x^L; 1]                             (App.22)
-    y, y_test = (normalise_targets(y) for y in (ya, yb))  # centred, then scaled                 (App.20-21)
-    C = solve_ridge(A, y, ridge)                     # C = (A'A + ridge I)^-1 A' y              (App.23)
-    p = matmul(A_test, C)                            # p = [x'^L; 1] C                           (App.24)
-    if report is not None:
-        classes = report.get("classes", yb.shape[-1])
-        report["accuracy"] = float(onp.mean(getval(p)[..., :classes].argmax(-1) == yb[..., :classes].argmax(-1)))
-    return regression_loss(p, y_test, cosine)        # p / ||p||, then mean ||p - y||^2         (App.25, 26)
-
-
-# --- TopD (App.65-79) ---------------------------------------------------------------------------
-
-
-def top_d(xL, theta):
-    """d^L = TopD(x^L; theta): xL [B, N^L] -> [delta, B, N^L]."""
-    weights = lambda *names: (theta[f"top_d/{name}/{part}"] for name in names for part in ("w", "beta"))
-    m = np.reshape(xL, (1,) + xL.shape)              # m0                                        (App.66)
-    m = conv_bn_relu(m, (BATCH,), *weights("conv1"))  # m2, K = 5                                (App.67-68)
-    m = np.transpose(m, (1, 0, 2))                   # [B, T, N]: the batch becomes the channels
-    m = conv_bn_relu(m, (UNIT, UNIT), *weights("unit1", "unit2"))  # m6, S = B                   (App.70-73)
-    m = np.transpose(m, (1, 0, 2))                   # back to [T, B, N]
-    m = conv_bn_relu(m, (BATCH, BATCH), *weights("conv2", "conv3"))  # m10                       (App.74-77)
-    return conv(m, theta["top_d/out/w"], theta["top_d/out/b"], BATCH)  # m11                     (App.78-79)
-
-
-# --- ComputeH (App.80-104) ----------------------------------------------------------------------
-
-
-def compute_h(d, x, z, W_below, W_above, b, theta):
-    """h^l = ComputeH(d^l, x^l, z^l, W^l, W^(l+1), b^l; theta) -> [H, B, N^l].
-
-    d [delta, B, N]; x, z [B, N]; b [N]; W_below = W^l or None, W_above = W^(l+1) or None: the statistics
-    of a matrix that does not exist are zeros.
-    """
-    s = weight_stats(W_below, W_above, x.shape[1])   # s0, s1, [N, 8]                            (App.85-92, D4)
-    m = compute_h_input(x, z, d, s, b, theta["compute_h/in/beta"])  # m3, [13 + delta, B, N] (App.81-84, 93-95)
-    names = ("conv1", "unit1", "conv2", "unit2")
-    weights = (theta[f"compute_h/{name}/{part}"] for name in names for part in ("w", "beta"))
-    return conv_bn_relu(m, (BATCH, UNIT, BATCH, UNIT), *weights)  # m11                          (App.96-104)
-
-
-WIDE = 2 << 20  # floats, 8 MB: blocks with larger intermediates keep none of them in a recomputed unroll
-
-
-def _compute_h_again(d, x, z, W_below, W_above, b, theta):
-    """`compute_h` as one node of the tape that computes it again in the backward pass: a third of the memory."""
-    names = [name for name in theta if name.startswith("compute_h/")]
-    given = [x, z, W_below, W_above, b]
-    at = [i for i, a in enumerate(given) if a is not None]
-
-    def again(d, *arrays):
-        some, inner = dict(zip(at, arrays)), dict(zip(names, arrays[len(at):]))
-        return (compute_h(d, *(some.get(i) for i in range(len(given))), inner),)
-
-    return recomputed(again)(d, *(given[i] for i in at), *(theta[name] for name in names))[0]
-
-
-# --- Backward error propagation (App.27-34) -----------------------------------------------------
-
-
-def next_delta(d, z, h, V, theta):
-    """d^(l-1) [delta, B, N^(l-1)] from layer l's d, z, h and V^l."""
-    delta = error_signal(d, z, h, theta["error/w"], theta["error/b"])  # delta^l = d sigmoid(z) + h E + e (App.31)
-    dhat = transport(V, delta)                       # sum_j delta^l_bjc V^l_mj                  (App.32)
-    return normalise_channels(dhat)                  # dhat / sqrt(mean_c dhat^2)                (App.33)
-
-
-def hidden_states(phi, x, theta, activation="relu"):
-    """Forward pass, then d and h from the top down (App.27-34): xs, zs, ds, hs, lists over l = 0..L.
-
-    x [B, N^0]; xs, zs [B, N^l]; in the paper's order ds [B, N^l, delta], hs [B, N^l, H].
-    Raises ValueError where theta, phi and x do not fit.
-    """
-    phi = [Layer(*layer) for layer in phi]
-    check_theta(theta, phi, x)
-    xs, zs, ds, hs = _hidden_states(phi, x, theta, activation)
-    channels_last = lambda tensors: [np.transpose(a, (1, 2, 0)) for a in tensors]
-    return xs, zs, channels_last(ds), channels_last(hs)
-
-
-def _hidden_states(phi, x, theta, activation, frugal=False):
-    """frugal: where a gradient is taken, compute the h of wide layers again in the backward pass."""
-    L = len(phi)
-    xs, zs = base_model(phi, x, activation)          #                                           (App.28)
-    ds, hs = [None] * (L + 1), [None] * (L + 1)
-    ds[L] = top_d(xs[L], theta)                      #                                           (App.29)
-    for l in range(L, -1, -1):
-        W_below = phi[l - 1].W if l > 0 else None    # phi[l - 1] is layer l of the paper
-        W_above = phi[l].W if l < L else None
-        b = phi[l - 1].b if l > 0 else onp.zeros(x.shape[1], x.dtype)
-        wide = frugal and xs[l].size * theta["compute_h/unit2/beta"].size >= WIDE
-        of = _compute_h_again if wide else compute_h
-        hs[l] = of(ds[l], xs[l], zs[l], W_below, W_above, b, theta)  #                           (App.34)
-        if l > 0:
-            ds[l - 1] = next_delta(ds[l], zs[l], hs[l], phi[l - 1].V, theta)
-    return xs, zs, ds, hs
-
-
-# --- Weight updates (App.35-64) -----------------------------------------------------------------
-
-# h^l is read out twice: as the upper layer of W^l and as the lower layer of W^(l+1) (App.35-55).
-_LOWER = ("zero/pa", "rbf/pa", "first/pa", "lin_lower/pa", "lin_lower/pb", "sqr_lower/pa", "sqr_lower/pb")
-_UPPER = ("zero/pb", "rbf/pb", "first/pb", "lin_upper/pa", "lin_upper/pb", "sqr_upper/pa", "sqr_upper/pb")
-
-
-def readout_matrices(theta):
-    """The projections P_a, P_b of all readouts (App.37), stacked [7, H, R] for the lower and the upper layer."""
-    return tuple(stack_matrices(*(theta[f"readout/{name}"] for name in names)) for names in (_LOWER, _UPPER))
-
-
-def hebbian(xs_low, xs):
-    """xs^(l-1)' xs^l / B: xs_low [B, I], xs [B, J] -> [I, J] (App.46-47)."""
-    return matmul(np.transpose(xs_low), xs / xs.dtype.type(xs.shape[0]))
-
-
-def delta_weights(WV, xs_low, xs, low, up, merge, norm_eps):
-    """DeltaW^l and DeltaV^l [2, I, J]: ten planes merged, kept from shrinking W, bounded (App.41-60).
-
-    WV [2, I, J]: W^l and V^l; xs_low [B, I], xs [B, J]: x^(l-1), x^l standardised; low [7, R B, I],
-    up [7, R B, J]: h^(l-1), h^l projected (App.38-39).  With sq = sqrt(1 + Wn^2) - 1 the planes are
-
-        1  Wn                     (App.41)      6  xs^(l-1)' xs^l / B               (App.46-47)
-        2  Wn^2 sign(Wn)          (App.42)      7  below_lin Wn                     (App.49)
-        3  feed_zero              (App.43)      8  (below_sqr sq) sign(Wn)          (App.51, D7)
-        4  exp(-Wn^2) feed_rbf    (App.44)      9  Wn above_lin                     (App.53)
-        5  Wn feed_first          (App.45)     10  (sq above_sqr) sign(Wn)          (App.55, D7)
-    """
-    Wn = normalise_columns(WV)                       # unit second moment per receptive field    (D5)
-    lower_upper = readouts(low, up)                  # LowRR and its off-diagonal forms          (App.40, 48-54)
-    feed, below, above = (lower_upper[i] for i in range(3))
-    merged = merged_planes(Wn, feed, hebbian(xs_low, xs), below, above, merge)  # DeltaW_merge   (App.57-58)
-    orth = keep_magnitude(merged, WV)                # merge + Wu relu(-<merge, Wu>)             (App.59, D8)
-    return limit_length(orth, norm_eps, True)        # orth / sqrt(e + mean orth^2)              (App.60)
-
-
-def delta_bias(h, theta):
-    """Delta b^l [N] from h^l [H, B, N] (App.61-63, D9)."""
-    b0 = bias_readout(h, theta["bias"])              # mean over the batch of h w                (App.61)
-    b1 = stop_drift(b0)                              # b0 - relu(mean b0)                        (App.62)
-    return limit_length(b1, 0.5, False)              # b1 / sqrt(0.5 + mean b1^2)                (App.63)
-
-
-def compute_delta_weight(phi, xs, hs, theta, norm_eps=1.0, frugal=False):
-    """[(DeltaWV [2, I, J], Delta b [J], WV)] for l = 1..L (App.64) from xs and hs, [H, B, N^l] each.
-
-    frugal as in `_hidden_states`.
-    """
-    P_low, P_up = readout_matrices(theta)
-    xs = [standardise(x) for x in xs]
-    lower = [project(h, P_low) if l == 0 else project(h, P_up, P_low) for l, h in enumerate(hs[:-1])]
-    rs = lower + [project(hs[-1], P_up)]             # of h^l: its readouts as upper, then as lower layer
-    deltas = []
-    for l, (W, b, V) in enumerate(phi, start=1):
-        WV = pair(W, V)
-        update = lambda *arrays: (delta_weights(*arrays, norm_eps),)
-        again = frugal and 10 * WV.size >= WIDE      # ten planes of it
-        delta_WV, = (recomputed(update) if again else update)(
-            WV, xs[l - 1], xs[l], rs[l - 1][-1], rs[l][0], theta["merge"])
-        deltas.append((delta_WV, delta_bias(hs[l], theta), WV))
-    return deltas
+# --- G.1 Inner loop (App.1-7) ---------------------------------------------------------------------
 
 
 def unsupervised_update(phi, x, theta, lr=3e-4, norm_eps=1.0, activation="relu"):
-    """UnsupervisedUpdate(x, phi; theta) (App.1-7): the base model after one step on the batch x [B, N^0].
+    """phi_(t+1) = UnsupervisedUpdate(x, phi_t; theta) (App.1): a list of `Layer` after the batch x [B, N^0].
 
-    lr is lambda_phi_lr, norm_eps the e of App.60.  Raises ValueError where theta, phi and x do not fit.
+    lr is lambda_phi_lr, norm_eps the 1 of App.60.  Raises ValueError where theta, phi and x do not fit.
     """
-    phi = [Layer(*layer) for layer in phi]
-    check_theta(theta, phi, x)
-    return _update(phi, x, theta, lr, norm_eps, activation)
+    xs, zs, ds, hs = hidden_states(phi, x, theta, activation)               # (App.2-3, 27-34)
+    deltas = compute_delta_weight(phi, xs, hs, theta, norm_eps)             # (App.4)
+    return [Layer(*(moving_average(p, delta, lr) for p, delta in zip(*pair))) for pair in zip(phi, deltas)]
 
 
-def _update(phi, x, theta, lr, norm_eps, activation="relu", frugal=False):
-    xs, _, _, hs = _hidden_states(phi, x, theta, activation, frugal)  #                         (App.2-3)
-    deltas = compute_delta_weight(phi, xs, hs, theta, norm_eps, frugal)  #                       (App.4)
-    new = []
-    for (delta_WV, delta_b, WV), layer in zip(deltas, phi):
-        WV = move_towards(WV, delta_WV, lr)          # W (1 - lr) + DeltaW lr, V alike           (App.5-6)
-        b = move_towards(layer.b, delta_b, lr)       #                                           (App.7)
-        new.append(Layer(half(WV, 0), b, half(WV, 1)))
-    return new
+@fast(updates.moving_average)
+def moving_average(p, delta, lr):
+    """W, b or V after an update, any shape (App.5-7)."""
+    return p * (1 - lr) + delta * lr                                        # (App.5-7)
 
 
-# --- Unroll and meta-gradient (Alg. 1) ----------------------------------------------------------
+# --- G.2 Base model (App.8-16) --------------------------------------------------------------------
 
 
-KEEP_ALL_UP_TO = 6  # inner steps: longer unrolls keep phi alone and compute each step again in the backward pass
+def base_model(phi, x, activation="relu"):
+    """f(x; phi): x [..., B, N^0] -> x^0..x^L and z^0..z^L, lists of [..., B, N^l]; z^0, not defined, is zeros."""
+    act = relu if activation == "relu" else activation_named(activation)
+    xs, zs = [x], [np.zeros(x.shape, x.dtype)]
+    for W, b, _ in phi:
+        z = base_layer(xs[-1], W, b)                                        # (App.13)
+        x = act(z)                                                          # (App.14)
+        zs.append(z)
+        xs.append(x)
+    return xs, zs
 
 
-def _inner_step(theta, phi, x, labelled, lr, norm_eps, ridge, cosine, report, frugal=False):
-    """phi_(t+1) and the MetaObjective of this new state, averaged over its M pairs of batches."""
-    phi = _update(phi, x, theta, lr, norm_eps, frugal=frugal)
-    return meta_objective(phi, *labelled, ridge, cosine, report), phi
+@fast(dense.base_layer)
+def base_layer(x, W, b):
+    """z^l of x^(l-1) [..., B, N^(l-1)] -> [..., B, N^l]; leading axes are batches with statistics of their own (D1)."""
+    return batch_norm(np.matmul(x, W), -2) + b                              # (App.13)
 
 
-def _recomputed_step(names, x, labelled, *settings):
-    """`_inner_step` as one node of the tape: (arrays of theta, arrays of phi) -> (J, arrays of phi)."""
-    def step(*arrays):
-        theta, flat = dict(zip(names, arrays)), arrays[len(names):]
-        phi = [Layer(*flat[i:i + 3]) for i in range(0, len(flat), 3)]
-        J, phi = _inner_step(theta, phi, x, labelled, *settings, frugal=True)
-        return (J, *(a for layer in phi for a in layer))
-
-    return recomputed(step)
+def batch_norm(u, axes, of=None):
+    """(u - mean) / sqrt(variance + eps) over `axes`; the statistics of `of` where given (D1)."""
+    of = u if of is None else of
+    mean = np.mean(of, axis=axes, keepdims=True)
+    variance = np.mean((of - mean) ** 2, axis=axes, keepdims=True)
+    return (u - mean) / np.sqrt(variance + EPS)
 
 
-def unroll(theta, phi, x, labelled, lr=3e-4, norm_eps=1.0, ridge=0.1, cosine=True, report=None, recompute=False):
-    """J = mean over the U new states and M pairs of batches of the MetaObjective, and phi_U (Alg. 1).
+@fast(dense.relu)
+def relu(u):
+    """max(u, 0), any shape; its derivative at 0 is 0."""
+    return np.where(u > 0, u, 0.0)
 
-    x [U, B, N^0]; labelled = (xa, ya, xb, yb), each [U, M, K, .].
+
+def sigmoid(u):
+    """1 / (1 + exp(-u)), any shape, without overflow."""
+    return 0.5 * (np.tanh(0.5 * u) + 1)
+
+
+def features(phi, x, reference_batch, activation="relu"):
+    """x^L [n, N^L] of x [n, N^0]; every batch norm has the statistics of `reference_batch` [m, N^0] (D11)."""
+    act, ref = activation_named(activation), reference_batch
+    for W, b, _ in phi:
+        u, v = np.dot(ref, W), np.dot(x, W)
+        ref, x = act(batch_norm(u, 0) + b), act(batch_norm(v, 0, of=u) + b)
+    return x
+
+
+# --- G.3 MetaObjective (App.17-26) ----------------------------------------------------------------
+
+
+def meta_objective(phi, xa, ya, xb, yb, ridge=0.1, cosine=True):
+    """How badly a ridge readout of x^L, fitted on (xa, ya), predicts (xb, yb): a scalar, 0 perfect, 2 chance.
+
+    xa, xb [..., K, N^0]; ya, yb [..., K, targets], one-hot classes first.  Leading axes are pairs of batches,
+    averaged.  cosine=False, the workshop paper's form, leaves the rows of p as long as they are.
     """
-    J, accuracy, U = 0.0, 0.0, len(x)
+    p = predictions(phi, xa, ya, xb, ridge)                                 # (App.18-24)
+    return prediction_error(p, normalise_targets(yb), cosine)               # (App.25-26)
+
+
+def predictions(phi, xa, ya, xb, ridge=0.1):
+    """p [..., K, targets]: what a ridge readout of x^L, fitted on (xa, ya), says of xb; see `meta_objective`."""
+    xL, xL_test = base_model(phi, xa)[0][-1], base_model(phi, xb)[0][-1]    # (App.18-19)
+    A, A_test = with_ones(xL), with_ones(xL_test)                           # (App.22)
+    C = solve_ridge(A, normalise_targets(ya), ridge)                        # (App.23)
+    return np.matmul(A_test, C)                                             # (App.24)
+
+
+def normalise_targets(y):
+    """Targets centred, then rows scaled to a mean square norm of 1: y [..., K, targets], leading axes batches.
+
+    Raises ValueError where all targets of a batch are equal.
+    """
+    y = y - np.mean(y, axis=(-2, -1), keepdims=True)                        # (App.20)
+    checks.check_targets(y)
+    return y / np.sqrt(np.mean(np.sum(y ** 2, axis=-1, keepdims=True), axis=-2, keepdims=True))  # (App.21)
+
+
+def with_ones(x):
+    """[x; 1] (App.22): x [..., K, F] -> [..., K, F + 1]."""
+    return np.concatenate([x, np.ones(x.shape[:-1] + (1,), x.dtype)], axis=-1)
+
+
+@fast(ridge.solve_ridge)
+def solve_ridge(A, y, ridge):
+    """C of A [..., K, F], y [..., K, targets] -> [..., F, targets]; NaN where the matrix is singular."""
+    At = np.swapaxes(A, -1, -2)
+    return np.linalg.solve(np.matmul(At, A) + ridge * np.eye(A.shape[-1]), np.matmul(At, y))  # (App.23)
+
+
+@fast(ridge.prediction_error)
+def prediction_error(p, y, cosine=True):
+    """Mean over rows of ||p - y||^2, rows of p [..., K, targets] scaled to norm 1 if `cosine`."""
+    if cosine:
+        p = p / np.sqrt(np.sum(p ** 2, axis=-1, keepdims=True) + EPS)       # (App.25)
+    return np.mean(np.sum((p - y) ** 2, axis=-1))                           # (App.26)
+
+
+def accuracy(p, y, classes=None):
+    """The share of rows whose class, among the first `classes` columns of y [..., K, targets], p predicts."""
+    return float(np.mean(p[..., :classes].argmax(-1) == y[..., :classes].argmax(-1)))
+
+
+# --- G.4 Backward error propagation (App.27-34) ---------------------------------------------------
+
+
+def hidden_states(phi, x, theta, activation="relu"):
+    """xs, zs [B, N^l], ds [B, N^l, delta] and hs [B, N^l, H], lists over l = 0..L, of a batch x [B, N^0].
+
+    Raises ValueError where theta, phi and x do not fit.
+    """
+    phi = checks.check_fit(theta, phi, x, theta_shapes, Layer)
+    L = len(phi)
+    xs, zs = base_model(phi, x, activation)                                 # (App.28)
+    ds, hs = [None] * (L + 1), [None] * (L + 1)
+    ds[L] = top_d(xs[L], theta)                                             # (App.29)
+    for l in range(L, -1, -1):
+        W, b, V = phi[l - 1] if l > 0 else (None, np.zeros(x.shape[1], x.dtype), None)  # phi[l - 1] is layer l
+        W_above = phi[l].W if l < L else None
+        hs[l] = compute_h(ds[l], xs[l], zs[l], W, W_above, b, theta)        # (App.34)
+        if l > 0:
+            ds[l - 1] = next_d(ds[l], zs[l], hs[l], V, theta)               # (App.31-33)
+    return xs, zs, ds, hs
+
+
+@fast(error.next_d)
+def next_d(d, z, h, V, theta):
+    """d^(l-1) [B, N^(l-1), delta] of layer l's d, z, h and V."""
+    delta = d * sigmoid(z)[:, :, None] + np.dot(h, theta["error/w"]) + theta["error/b"]  # (App.31)
+    d_hat = np.einsum("bjd,mj->bmd", delta, V)                              # (App.32)
+    return d_hat / np.sqrt(np.mean(d_hat ** 2, axis=2, keepdims=True) + EPS)  # (App.33)
+
+
+# --- G.5 Weight updates (App.35-55) ---------------------------------------------------------------
+
+
+def low_rank_readout(ha, hb, theta, name):
+    """LowRR(ha, hb; Theta): ha [B, Na, H], hb [B, Nb, H] -> [Na, Nb], Theta = {Pa, Pb} [H, R] of readout `name`."""
+    ra = np.dot(ha, theta[f"readout/{name}/pa"])                            # (App.38)
+    rb = np.dot(hb, theta[f"readout/{name}/pb"])                            # (App.39)
+    B, _, R = ra.shape
+    return np.einsum("bip,bjp->ij", ra, rb) / (B * R)                       # (App.40, D6)
+
+
+def lateral(h, theta, name):
+    """(S + S') / sqrt 2 without its diagonal, S the readout of h [B, N, H] with itself: [N, N]."""
+    N = h.shape[1]
+    S = low_rank_readout(h, h, theta, name) / N ** 0.5                      # (App.48, 50, 52, 54)
+    return np.where(np.eye(N) > 0, 0.0, (S + S.T) / 2 ** 0.5)               # (within App.49, 51, 53, 55)
+
+
+def planes(W, x_lower, x, h_lower, h, theta):
+    """The ten planes of an update of W [I, J], I = N^(l-1), J = N^l, each [I, J].
+
+    x_lower [B, I], x [B, J]: x^(l-1), x^l standardised per unit; h_lower [B, I, H], h [B, J, H]: h^(l-1), h^l.
+    """
+    Wn = W / np.sqrt(np.mean(W ** 2, axis=0) + EPS)                         # (D5)
+    sq = np.sqrt(1 + Wn ** 2) - 1                                           # (within App.51, 55)
+    plane1 = Wn                                                             # (App.41)
+    plane2 = Wn ** 2 * np.sign(Wn)                                          # (App.42)
+    plane3 = low_rank_readout(h_lower, h, theta, "zero")                    # (App.43)
+    plane4 = np.exp(-Wn ** 2) * low_rank_readout(h_lower, h, theta, "rbf")  # (App.44)
+    plane5 = Wn * low_rank_readout(h_lower, h, theta, "first")              # (App.45)
+    plane6 = np.dot(x_lower.T, x) / len(x)                                  # (App.46-47)
+    plane7 = np.dot(lateral(h_lower, theta, "lin_lower"), Wn)               # (App.48-49)
+    plane8 = np.dot(lateral(h_lower, theta, "sqr_lower"), sq) * np.sign(Wn)  # (App.50-51, D7)
+    plane9 = np.dot(Wn, lateral(h, theta, "lin_upper"))                     # (App.52-53)
+    plane10 = np.dot(sq, lateral(h, theta, "sqr_upper")) * np.sign(Wn)      # (App.54-55, D7)
+    return [plane1, plane2, plane3, plane4, plane5, plane6, plane7, plane8, plane9, plane10]
+
+
+# --- G.6 Application of the weight terms (App.57-64) ----------------------------------------------
+
+
+def delta_weight(W, x_lower, x, h_lower, h, theta, norm_eps):
+    """DeltaW^l [I, J], arguments as of `planes`; norm_eps is the 1 of App.60."""
+    normed = [p / np.sqrt(1 + np.mean(p ** 2, axis=0)) for p in planes(W, x_lower, x, h_lower, h, theta)]  # (App.57, D5)
+    merge = sum(theta["merge"][i] * p for i, p in enumerate(normed)) / 10   # (App.58)
+    Wu = W / np.sqrt(np.sum(W ** 2) + EPS)
+    orth = merge + Wu * relu(-np.sum(merge * Wu))                           # (App.59, D8)
+    return orth / np.sqrt(norm_eps + np.mean(orth ** 2))                    # (App.60)
+
+
+def delta_bias(h, theta):
+    """Delta b^l [N^l] of h^l [B, N^l, H]."""
+    base = np.mean(np.dot(h, theta["bias"]), axis=0)                        # (App.61)
+    constrained = base - relu(np.mean(base))                                # (App.62, D9)
+    return constrained / np.sqrt(0.5 + np.mean(constrained ** 2))           # (App.63)
+
+
+@fast(updates.compute_delta_weight)
+def compute_delta_weight(phi, xs, hs, theta, norm_eps=1.0):
+    """ComputeDeltaWeight: a list of `Layer(DeltaW, Delta b, DeltaV)` over l = 1..L, of xs and hs over l = 0..L (App.64)."""
+    deltas, standard = [], [batch_norm(x, 0) for x in xs]
+    for l, (W, b, V) in enumerate(phi, start=1):
+        of = (standard[l - 1], standard[l], hs[l - 1], hs[l], theta, norm_eps)
+        deltas.append(Layer(delta_weight(W, *of), delta_bias(hs[l], theta), delta_weight(V, *of)))
+    return deltas
+
+
+# --- G.7 TopD (App.65-79) -------------------------------------------------------------------------
+
+
+def conv(m, w, axis):
+    """ConvBatch (axis 0) or ConvUnit (axis 1): m [B, N, C], w [K, C, S] -> [B, N, S], not flipped, zero padded."""
+    K, along = w.shape[0], np.swapaxes(m, 0, axis)
+    padded = np.pad(along, [((K - 1) // 2, K // 2), (0, 0), (0, 0)], mode="constant")
+    return np.swapaxes(sum(np.dot(padded[k:k + along.shape[0]], w[k]) for k in range(K)), 0, axis)
+
+
+def conv_bn_relu(m, theta, name, axis):
+    """ReLU(BatchNorm(Conv(m), [0, 1])) with the kernel w [K, C, S] and the offset beta [S] of `name` (D1)."""
+    return relu(batch_norm(conv(m, theta[f"{name}/w"], axis), (0, 1)) + theta[f"{name}/beta"])
+
+
+@fast(hidden.top_d)
+def top_d(xL, theta):
+    """d^L = TopD(x^L): xL [B, N^L] -> [B, N^L, delta].  The unit convolutions tie theta to one batch size."""
+    m0 = xL[:, :, None]                                                     # (App.66)
+    m2 = conv_bn_relu(m0, theta, "top_d/conv1", BATCH)                      # (App.67-68)
+    m2 = np.transpose(m2, (2, 1, 0))                                        # [T, N, B]: S = B makes the batch the channels
+    m4 = conv_bn_relu(m2, theta, "top_d/unit1", UNIT)                       # (App.70-71)
+    m6 = conv_bn_relu(m4, theta, "top_d/unit2", UNIT)                       # (App.72-73)
+    m6 = np.transpose(m6, (2, 1, 0))                                        # [B, N, T] again
+    m8 = conv_bn_relu(m6, theta, "top_d/conv2", BATCH)                      # (App.74-75)
+    m10 = conv_bn_relu(m8, theta, "top_d/conv3", BATCH)                     # (App.76-77)
+    return conv(m10, theta["top_d/out/w"], BATCH) + theta["top_d/out/b"]    # (App.78-79)
+
+
+# --- G.8 ComputeH (App.80-104) --------------------------------------------------------------------
+
+
+def stats(W, axis):
+    """Stats(W, axis): four statistics of each column (axis 0) or row (axis 1) of W: [4, N]."""
+    size = np.mean(np.abs(W), axis)                                         # (App.86)
+    length = np.sqrt(np.mean(W ** 2, axis) + EPS)                           # (App.87)
+    mean = np.mean(W, axis)                                                 # (App.88)
+    deviation = np.sqrt(np.mean((W - np.expand_dims(mean, axis)) ** 2, axis) + EPS)  # (App.89)
+    return np.stack([size, length, mean, deviation])                        # (App.90)
+
+
+@fast(hidden.compute_h)
+def compute_h(d, x, z, W, W_above, b, theta):
+    """h^l = ComputeH(d^l, x^l, z^l, W^l, W^(l+1), b^l): d [B, N, delta]; x, z [B, N]; b [N] -> [B, N, H].
+
+    W is None for l = 0 and W_above for l = L: the statistics of what is not defined are zeros.
+    """
+    B, N = x.shape
+    tile = lambda rows: np.transpose(rows)[None] * np.ones((B, 1, 1), x.dtype)  # [C, N] -> [B, N, C]
+    angle = np.linspace(0, 4 * np.pi, N).astype(x.dtype)                    # (D3)
+    p = tile(np.stack([np.sin(angle), np.cos(angle)]))                      # (App.81-82, D3)
+    m0 = np.concatenate([x[:, :, None], z[:, :, None], p], axis=2)          # (App.83)
+    m1 = np.concatenate([m0, d], axis=2)                                    # (App.84)
+    s0 = stats(W, 0) if W is not None else np.zeros((4, N), x.dtype)        # (App.85-91)
+    s1 = stats(W_above, 1) if W_above is not None else np.zeros((4, N), x.dtype)  # (App.92)
+    s = np.concatenate([s0, s1])
+    s = s / np.sqrt(np.mean(s ** 2) + EPS)                                  # (D4)
+    m2 = batch_norm(m1, (0, 1)) + theta["compute_h/in/beta"]                # (App.93)
+    m3 = np.concatenate([tile(s), m2, tile(b[None])], axis=2)               # (App.94-95)
+    m5 = conv_bn_relu(m3, theta, "compute_h/conv1", BATCH)                  # (App.96-97)
+    m7 = conv_bn_relu(m5, theta, "compute_h/unit1", UNIT)                   # (App.98-99)
+    m9 = conv_bn_relu(m7, theta, "compute_h/conv2", BATCH)                  # (App.100-101)
+    return conv_bn_relu(m9, theta, "compute_h/unit2", UNIT)                 # (App.102-104)
+
+
+# --- The gradient that theta is learned by (Alg. 1) -----------------------------------------------
+
+
+@remat
+def inner_step(theta, phi, x, labelled, lr, norm_eps, ridge, cosine):
+    """phi_(t+1), and the MetaObjective of this new state averaged over its M pairs of batches."""
+    phi = unsupervised_update(phi, x, theta, lr, norm_eps)
+    return meta_objective(phi, *labelled, ridge, cosine), phi
+
+
+def unroll(theta, phi, x, labelled, lr=3e-4, norm_eps=1.0, ridge=0.1, cosine=True):
+    """J, the mean MetaObjective over U new states with M pairs of batches each, and phi_U; shapes: `meta_gradient`."""
+    J, U = 0.0, len(x)
     for u in range(U):
-        seen = None if report is None else dict(report)  # of this step; a second run of it must not touch `report`
-        settings = (lr, norm_eps, ridge, cosine, seen)
-        batches = tuple(a[u] for a in labelled)
-        if recompute:
-            step = _recomputed_step(list(theta), x[u], batches, *settings)
-            new = step(*theta.values(), *(a for layer in phi for a in layer))
-            J_u, phi = new[0], [Layer(*(new[i + k] for k in range(3))) for i in range(1, 1 + 3 * len(phi), 3)]
-        else:
-            J_u, phi = _inner_step(theta, phi, x[u], batches, *settings)
-        J = J + J_u
-        accuracy += seen["accuracy"] if seen else 0.0
-    if report is not None:
-        report["accuracy"] = accuracy / U
-    return J / U, phi
+        J_u, phi = inner_step(theta, phi, x[u], [a[u] for a in labelled], lr, norm_eps, ridge, cosine)
+        J = J + J_u / U
+    return J, phi
 
 
-def meta_gradient(theta, phi, x, labelled, lr=3e-4, norm_eps=1.0, ridge=0.1, cosine=True, report=None, recompute=None):
+def meta_gradient(theta, phi, x, labelled, lr=3e-4, norm_eps=1.0, ridge=0.1, cosine=True):
     """J, dJ/dtheta through the whole unroll, and phi_U to go on from (truncated there).
 
-    theta {name: array}; phi a list of `Layer`; x [U, B, N^0]; labelled = (xa, ya, xb, yb), each
-    [U, M, K, .], K points of one batch, y one-hot (and augmentation targets), not yet centred.
-    `recompute`: keep only phi and the batches of each inner step and compute the rest again in the backward
-    pass, so that memory grows with U by phi alone; by default from U = KEEP_ALL_UP_TO + 1 on.
+    theta {name: array}; phi a list of `Layer`; x [U, B, N^0]; labelled = (xa, ya, xb, yb), each [U, M, K, .],
+    K points of one batch, y one-hot (and augmentation targets), not yet centred.
     Returns (float, {name: array} with theta's names, list of `Layer`).
     Raises ValueError where shapes, dtypes or theta's batch size do not fit.
     """
-    names, end, phi = list(theta), {}, [Layer(*layer) for layer in phi]
-    check_labelled(labelled, x)
-    check_theta(theta, phi, x[0])
-    recompute = len(x) > KEEP_ALL_UP_TO if recompute is None else recompute
+    checks.check_labelled(labelled, x)
+    J, grad, phi_U = gradient(lambda theta: unroll(theta, phi, x, labelled, lr, norm_eps, ridge, cosine), theta)
+    return float(J), grad, phi_U
 
-    def objective(values):
-        settings = (lr, norm_eps, ridge, cosine, report, recompute)
-        J, end["phi"] = unroll(dict(zip(names, values)), phi, x, labelled, *settings)
-        return J
 
-    J, grads = value_and_gradients(objective, [theta[name] for name in names])
-    return float(J), dict(zip(names, grads)), [Layer(*map(getval, layer)) for layer in end["phi"]]
+if __name__ == "__main__":
+    from ops.rule.tell import tell
+    tell()

@@ -2,7 +2,7 @@
 import math
 
 from ops.engine.flat import phi_shapes
-from ops.rule.initial import theta_shapes
+from unsup_meta import theta_shapes
 
 
 def rule_sizes(config):

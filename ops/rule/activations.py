@@ -1,36 +1,16 @@
-"""Activation functions of the base model: ReLU in meta-training, any of these at evaluation (Sec. 5.3)."""
-import numpy as np
+"""Activation functions of the base model by name: ReLU in meta-training, any of these at evaluation (Sec. 5.3)."""
+import autograd.numpy as np
 
 from ops.errors import InputError
-from ops.rule.primitive import NO_TAPE, block
-
-
-def _relu_vjp(g, tape, wanted):
-    return {0: g * (tape["x"] > 0)}
-
-
-@block(vjp=_relu_vjp)
-def relu(z, *, tape=NO_TAPE):
-    """max(z, 0), with gradient 0 at 0 (App.14)."""
-    x = np.maximum(z, z.dtype.type(0))
-    tape.update(x=x)
-    return x
-
-
-def sigmoid(z):
-    """1 / (1 + exp(-z)) without overflow; z an array of any shape."""
-    half = z.dtype.type(0.5)
-    return half * (np.tanh(half * z) + 1)
-
 
 ACTIVATIONS = {
-    "relu": relu,
-    "leaky_relu": lambda z: np.where(z > 0, z, z.dtype.type(0.2) * z),
+    "relu": lambda z: np.maximum(z, 0),
+    "leaky_relu": lambda z: np.where(z > 0, z, 0.2 * z),
     "elu": lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))),
-    "softplus": lambda z: np.logaddexp(z, z.dtype.type(0)),
-    "swish": lambda z: z * sigmoid(z),
+    "softplus": lambda z: np.logaddexp(z, np.zeros(1, z.dtype)),
+    "swish": lambda z: z * 0.5 * (np.tanh(0.5 * z) + 1),
     "tanh": np.tanh,
-    "sigmoid": sigmoid,
+    "sigmoid": lambda z: 0.5 * (np.tanh(0.5 * z) + 1),
     "step": lambda z: (z > 0).astype(z.dtype),
     "sine": np.sin,
     "linear": lambda z: z,
@@ -38,7 +18,7 @@ ACTIVATIONS = {
 
 
 def activation_named(name):
-    """The function of that name; raises InputError for an unknown one."""
+    """The function of that name, of an array of any shape; raises InputError for an unknown one."""
     if name not in ACTIVATIONS:
         raise InputError(f"unknown activation {name!r}; choose one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]

@@ -1,22 +1,55 @@
-"""The ten planes of a weight update (App.41-55), their merging (App.57-58) and the guard of App.59, with VJPs.
+"""DeltaW and DeltaV of a layer (App.41-60) from the projections of its hidden states, as one primitive.
 
-`Wn` is `[2, I, J]`: W and V side by side, columns normalised.  Readouts and the Hebbian plane are
-shared by both.  The planes are one primitive, so that what they share is computed once, and so that
-nothing but the sum is kept when no gradient is wanted.
+W and V lie side by side, [2, I, J]: readouts and the Hebbian plane are shared by both, and what they share
+is computed once.  Without a tape the planes exist for a block of columns at a time only.
 """
 import numpy as np
 
-from ops.rule.initial import N_PLANES
-from ops.rule.norm import dot, inverse_rms_columns, scaled_columns_vjp
 from ops.rule.primitive import EPS, NO_TAPE, block, kernel
+from ops.rule.readouts import hebbian, readouts, readouts_vjp
 from ops.rule.threads import products
 
+N_PLANES = 10
 BLOCK_FLOATS = 1 << 22  # of one plane when no gradient is wanted: columns are independent of each other
 
 
-def _gate(Wn):
-    """exp(-Wn^2) by numpy, which computes several at once; in a numba loop it is one call after another."""
-    return np.exp(-Wn * Wn)
+# --- Kernels --------------------------------------------------------------------------------------
+
+
+@kernel()
+def inverse_rms_columns(a, eps, inv):
+    """inv[g, j] = 1 / sqrt(eps + mean over rows of a[g, :, j]^2)."""
+    groups, rows, n = a.shape
+    for group in range(groups):
+        total = np.zeros(n, a.dtype)
+        for r in range(rows):
+            for j in range(n):
+                total[j] += a[group, r, j] * a[group, r, j]
+        for j in range(n):
+            inv[group, j] = 1 / np.sqrt(eps + total[j] / rows)
+
+
+@kernel()
+def scaled_columns_vjp(g, a, inv, scale, out):
+    """Gradient of `scale a inv`, inv as above: out = scale inv (g - an mean(g an)), an = a inv.
+
+    Returns sum(g an), the gradient with respect to `scale`.  g and a are [G, I, J].
+    """
+    groups, rows, n = a.shape
+    dot = 0.0
+    for group in range(groups):
+        total = np.zeros(n, a.dtype)
+        for r in range(rows):
+            for j in range(n):
+                total[j] += g[group, r, j] * a[group, r, j]
+        for j in range(n):
+            total[j] *= inv[group, j]
+            dot += total[j]
+            total[j] *= inv[group, j] / a.dtype.type(rows)
+        for r in range(rows):
+            for j in range(n):
+                out[group, r, j] = scale * inv[group, j] * (g[group, r, j] - a[group, r, j] * total[j])
+    return dot
 
 
 @kernel()
@@ -35,23 +68,6 @@ def fill_local_planes(Wn, gate, feed, hebb, planes, sq):
                 planes[4, which, i, j] = w * feed[2, i, j]                  # (App.45)
                 planes[5, which, i, j] = hebb[i, j]                         # (App.46-47)
                 sq[which, i, j] = np.sqrt(1 + square) - 1
-
-
-def _times(a, b, out):
-    """The products a @ b, one of them [2, ., .], into out [2, ., .], as jobs of `products`."""
-    return [(a if a.ndim == 2 else a[which], b if b.ndim == 2 else b[which], out[which]) for which in range(2)]
-
-
-def _fill_planes(Wn, sq_all, Wn_all, feed, hebb, below, above, planes, sq):
-    """All ten planes [10, 2, I, J] of the columns of Wn; `Wn_all`, `sq_all`: of every column of the layer."""
-    fill_local_planes(Wn, _gate(Wn), feed, hebb, planes, sq)
-    products(*_times(below[0], Wn, planes[6]),                              # 7  (App.49)
-             *_times(below[1], sq, planes[7]),                              # 8  (App.51)
-             *_times(Wn_all, above[0], planes[8]),                          # 9  (App.53)
-             *_times(sq_all, above[1], planes[9]))                          # 10 (App.55)
-    sign = np.sign(Wn)
-    planes[7] *= sign                                                       # (D7)
-    planes[9] *= sign
 
 
 @kernel()
@@ -90,15 +106,62 @@ def local_planes_vjp(g, Wn, gate, feed, sq, g_sq, g_Wn, g_feed, g_hebb):
             g_feed[0, i, j], g_feed[1, i, j], g_feed[2, i, j], g_hebb[i, j] = f0, f1, f2, hebb
 
 
+# --- The ten planes, merged (App.41-58) -----------------------------------------------------------
+
+
+def _gate(Wn):
+    """exp(-Wn^2) by numpy, which computes several at once; in a numba loop it is one call after another."""
+    return np.exp(-Wn * Wn)
+
+
+def _times(a, b, out):
+    """The products a @ b, one of them [2, ., .], into out [2, ., .], as jobs of `products`."""
+    return [(a if a.ndim == 2 else a[which], b if b.ndim == 2 else b[which], out[which]) for which in range(2)]
+
+
+def _merge_columns(Wn, sq_all, columns, feed, hebb, lower, upper, merge, out):
+    """The merged update of some columns into `out`; returns what a backward pass needs: planes, inv, sq.
+
+    sq_all: sqrt(1 + Wn^2) - 1 of every column of the layer, or None where `columns` are all.
+    """
+    part, feed, hebb = (np.ascontiguousarray(a[..., columns]) for a in (Wn, feed, hebb))
+    planes, sq = np.empty((N_PLANES,) + part.shape, Wn.dtype), np.empty_like(part)
+    inv = np.empty((N_PLANES, 2, part.shape[2]), Wn.dtype)
+    fill_local_planes(part, _gate(part), feed, hebb, planes, sq)
+    sq_all = sq if sq_all is None else sq_all
+    products(*_times(lower[0], part, planes[6]), *_times(lower[1], sq, planes[7]),              # (App.49, 51)
+             *_times(Wn, upper[0][:, columns], planes[8]), *_times(sq_all, upper[1][:, columns], planes[9]))  # (App.53, 55)
+    sign = np.sign(part)
+    planes[7] *= sign                                                       # (D7)
+    planes[9] *= sign
+    inverse_rms_columns(planes.reshape((-1,) + part.shape[1:]), Wn.dtype.type(1), inv.reshape(2 * N_PLANES, -1))
+    add_merged(planes, inv, merge, out)
+    return planes, inv, sq
+
+
+def _merged(Wn, feed, hebb, lower, upper, merge, keep):
+    """(1/10 sum_i merge_i plane_i / sqrt(1 + mean over rows of plane_i^2), [2, I, J]; what `_merged_vjp` needs if `keep`)."""
+    rows, columns = Wn.shape[1:]
+    out, width = np.empty_like(Wn), max(1, BLOCK_FLOATS // (2 * rows))
+    if keep or columns <= width:
+        return out, _merge_columns(Wn, None, slice(None), feed, hebb, lower, upper, merge, out)
+    sq_all = np.sqrt(1 + Wn * Wn) - 1
+    for first in range(0, columns, width):
+        part = slice(first, min(first + width, columns))
+        piece = np.empty((2, rows, part.stop - first), Wn.dtype)
+        _merge_columns(Wn, sq_all, part, feed, hebb, lower, upper, merge, piece)
+        out[:, :, part] = piece
+    return out, None
+
+
 def _below_each_other(a):
     """[2 I, J] of [2, I, J]: the products of W's and V's rows then add up."""
     return a.reshape(-1, a.shape[2])
 
 
-def _merged_planes_vjp(g, tape, wanted):
-    Wn, feed, below, above, merge, planes, inv, sq = (
-        tape[k] for k in ("Wn", "feed", "below", "above", "merge", "planes", "inv", "sq"))
-    g, gp, g_merge = np.ascontiguousarray(g), np.empty_like(planes), np.empty_like(merge)
+def _merged_vjp(g, Wn, feed, lower, upper, merge, planes, inv, sq):
+    """Gradients of `_merged` with respect to Wn, feed, hebb, lower, upper and merge."""
+    gp, g_merge = np.empty_like(planes), np.empty_like(merge)
     for i in range(N_PLANES):
         dot = scaled_columns_vjp(g, planes[i], inv[i], merge[i] / merge.dtype.type(N_PLANES), gp[i])
         g_merge[i] = dot / N_PLANES
@@ -106,104 +169,85 @@ def _merged_planes_vjp(g, tape, wanted):
     gp[7] *= sign
     gp[9] *= sign
     g_Wn, g_sq, more = np.empty_like(Wn), np.empty_like(Wn), np.empty((2,) + Wn.shape, Wn.dtype)
-    g_below, of_V, g_above = np.empty_like(below), np.empty_like(below), np.empty_like(above)
-    products(*_times(below[0], gp[6], g_Wn), *_times(gp[8], above[0], more[0]),  # below and above are symmetric
-             *_times(below[1], gp[7], g_sq), *_times(gp[9], above[1], more[1]),
-             (gp[6, 0], Wn[0].T, g_below[0]), (gp[6, 1], Wn[1].T, of_V[0]),
-             (gp[7, 0], sq[0].T, g_below[1]), (gp[7, 1], sq[1].T, of_V[1]),
-             (_below_each_other(Wn).T, _below_each_other(gp[8]), g_above[0]),
-             (_below_each_other(sq).T, _below_each_other(gp[9]), g_above[1]))
+    g_lower, of_V, g_upper = np.empty_like(lower), np.empty_like(lower), np.empty_like(upper)
+    products(*_times(lower[0], gp[6], g_Wn), *_times(gp[8], upper[0], more[0]),  # lower and upper are symmetric
+             *_times(lower[1], gp[7], g_sq), *_times(gp[9], upper[1], more[1]),
+             (gp[6, 0], Wn[0].T, g_lower[0]), (gp[6, 1], Wn[1].T, of_V[0]),
+             (gp[7, 0], sq[0].T, g_lower[1]), (gp[7, 1], sq[1].T, of_V[1]),
+             (_below_each_other(Wn).T, _below_each_other(gp[8]), g_upper[0]),
+             (_below_each_other(sq).T, _below_each_other(gp[9]), g_upper[1]))
     g_Wn += more[0]
     g_sq += more[1]
-    g_below += of_V
+    g_lower += of_V
     g_feed, g_hebb = np.empty_like(feed), np.empty_like(feed[0])
     local_planes_vjp(gp, Wn, _gate(Wn), feed, sq, g_sq, g_Wn, g_feed, g_hebb)
-    return {0: g_Wn, 1: g_feed, 2: g_hebb, 3: g_below, 4: g_above, 5: g_merge}
+    return g_Wn, g_feed, g_hebb, g_lower, g_upper, g_merge
 
 
-def _merge_columns(Wn, sq_all, columns, feed, hebb, below, above, merge, out):
-    """The merged update of some columns; returns what a backward pass needs."""
-    part = np.ascontiguousarray(Wn[:, :, columns])
-    planes, sq = np.empty((N_PLANES,) + part.shape, Wn.dtype), np.empty_like(part)
-    inv = np.empty((N_PLANES, 2, part.shape[2]), Wn.dtype)
-    sq_all = sq if sq_all is None else sq_all
-    _fill_planes(part, sq_all, Wn, np.ascontiguousarray(feed[:, :, columns]), np.ascontiguousarray(hebb[:, columns]),
-                 below, np.ascontiguousarray(above[:, :, columns]), planes, sq)
-    flat = (N_PLANES * 2,) + part.shape[1:]
-    inverse_rms_columns(planes.reshape(flat), Wn.dtype.type(1), inv.reshape(flat[0], -1))
-    add_merged(planes, inv, merge, out)
-    return planes, inv, sq
+# --- What becomes of their sum (App.59-60), W and V each by itself, all [2, I J] ------------------
 
 
-@block(vjp=_merged_planes_vjp)
-def merged_planes(Wn, feed, hebb, below, above, merge, *, tape=NO_TAPE):
-    """1/10 sum_i theta_merge,i plane_i / sqrt(1 + mean over rows of plane_i^2) (App.41-58, D5) -> [2, I, J].
+def _dot(a, b):
+    """Sums of products along the last axis, [2, 1]: pairwise, so that long ones keep their digits."""
+    return (a * b).sum(axis=1, keepdims=True)
 
-    Wn [2, I, J]; feed [3, I, J], hebb [I, J]; below [2, I, I], above [2, J, J]; merge [10].
-    Without a tape the planes exist for a block of columns at a time only.
+
+def _finish(merged, W, e):
+    """(orth / sqrt(e + mean orth^2), orth = merged + Wu relu(-<merged, Wu>) (D8); inv and push of Wu, scale of orth)."""
+    inv = 1 / np.sqrt(_dot(W, W) + W.dtype.type(EPS))
+    push = np.maximum(-_dot(merged, W) * inv, 0)
+    orth = merged + W * (inv * push)
+    scale = 1 / np.sqrt(W.dtype.type(e) + _dot(orth, orth) / W.dtype.type(W.shape[1]))
+    orth *= scale
+    return orth, inv, push, scale
+
+
+def _finish_vjp(g, delta, merged, W, inv, push, scale):
+    """Gradients of `_finish` with respect to merged and W."""
+    g = scale * (g - delta * (_dot(g, delta) / W.dtype.type(W.shape[1])))   # now of orth
+    g_dot = _dot(g, W) * inv                                                # with Wu
+    of_dot = np.where(push > 0, -g_dot, 0)                                  # gradient to <merged, Wu>
+    along = push * g_dot + of_dot * _dot(merged, W) * inv                   # of the gradient to Wu, its part along Wu
+    Wu = W * inv
+    return g + of_dot * Wu, (push * g + of_dot * merged - along * Wu) * inv
+
+
+# --- All of it ------------------------------------------------------------------------------------
+
+
+def _delta_weights_vjp(g, tape, wanted):
+    WV, Wn, inv_W, delta, merged, finish, x_lower, x, low, up, feed, lower, upper, merge, of_planes = (tape[k] for k in (
+        "WV", "Wn", "inv_W", "delta", "merged", "finish", "x_lower", "x", "low", "up", "feed", "lower", "upper", "merge",
+        "planes"))
+    flat = (2, -1)
+    g_merged, g_WV = _finish_vjp(np.stack(g).reshape(flat), delta, merged, WV.reshape(flat), *finish)
+    g_Wn, g_feed, g_hebb, g_lower, g_upper, g_merge = _merged_vjp(
+        g_merged.reshape(WV.shape), Wn, feed, lower, upper, merge, *of_planes)
+    of_Wn = np.empty_like(WV)
+    scaled_columns_vjp(g_Wn, WV, inv_W, WV.dtype.type(1), of_Wn)
+    g_WV = g_WV.reshape(WV.shape) + of_Wn
+    g_low, g_up = readouts_vjp(g_feed, g_lower, g_upper, low, up)
+    of_x_lower, of_x = np.empty_like(x_lower), np.empty_like(x)
+    products((x, g_hebb.T, of_x_lower), (x_lower, g_hebb, of_x))
+    B = x.dtype.type(len(x))
+    return {0: g_WV[0], 1: g_WV[1], 2: of_x_lower / B, 3: of_x / B, 4: g_low, 5: g_up, 6: g_merge}
+
+
+@block(vjp=_delta_weights_vjp)
+def delta_weights(W, V, x_lower, x, low, up, merge, e, *, tape=NO_TAPE):
+    """(DeltaW^l, DeltaV^l), each [I, J], as `unsup_meta.delta_weight` defines them.
+
+    x_lower [B, I], x [B, J]: x^(l-1), x^l standardised; low [7, R B, I], up [7, R B, J]: h^(l-1), h^l projected;
+    merge [10]; e the constant of App.60.
     """
-    _, rows, columns = Wn.shape
-    if merge.shape != (N_PLANES,):
-        raise ValueError(f"merged_planes: merge has shape {merge.shape}, want ({N_PLANES},)")
-    feed, hebb, out = np.ascontiguousarray(feed), np.ascontiguousarray(hebb), np.empty_like(Wn)
-    width = max(1, BLOCK_FLOATS // (2 * rows))
-    if tape is not NO_TAPE or columns <= width:
-        planes, inv, sq = _merge_columns(Wn, None, slice(None), feed, hebb, below, above, merge, out)
-        tape.update(Wn=Wn, feed=feed, below=below, above=above, merge=merge, planes=planes, inv=inv, sq=sq)
-        return out
-    sq_all = np.sqrt(1 + Wn * Wn) - 1
-    for first in range(0, columns, width):
-        part = slice(first, min(first + width, columns))
-        piece = np.empty((2, rows, part.stop - first), Wn.dtype)
-        _merge_columns(Wn, sq_all, part, feed, hebb, below, above, merge, piece)
-        out[:, :, part] = piece
-    return out
-
-
-@kernel()
-def keep_magnitude_kernel(merged, W, out, inv, push):
-    """out = merged + Wu push, Wu = W inv: W and V by themselves, each one run of numbers; fills inv and push."""
-    for which in range(2):
-        update, weights, target = merged[which], W[which], out[which]
-        scale = W.dtype.type(1 / np.sqrt(dot(weights, weights) + EPS))
-        against = W.dtype.type(-dot(update, weights) * scale)
-        inv[which] = scale
-        push[which] = W.dtype.type(0) if against < 0 else against
-        amount = scale * push[which]
-        for i in range(len(weights)):
-            target[i] = update[i] + weights[i] * amount
-
-
-@kernel()
-def keep_magnitude_vjp_kernel(g, merged, W, inv, push, g_merged, g_W):
-    """Gradients of `keep_magnitude_kernel` with respect to merged and W."""
-    for which in range(2):
-        of_out, update, weights, scale = g[which], merged[which], W[which], inv[which]
-        g_dot = W.dtype.type(dot(of_out, weights) * scale)        # with Wu
-        merged_dot = W.dtype.type(dot(update, weights) * scale)
-        of_dot = W.dtype.type(0) if push[which] <= 0 else -g_dot  # gradient to <merged, Wu>
-        along = push[which] * g_dot + of_dot * merged_dot         # of the gradient to Wu, its part along Wu
-        for i in range(len(weights)):
-            unit = weights[i] * scale
-            g_merged[which, i] = of_out[i] + of_dot * unit
-            g_W[which, i] = (push[which] * of_out[i] + of_dot * update[i] - unit * along) * scale
-
-
-def _keep_magnitude_vjp(g, tape, wanted):
-    merged, W, inv, push = (tape[k] for k in ("merged", "W", "inv", "push"))
-    g_merged, g_W = np.empty_like(merged), np.empty_like(W)
-    keep_magnitude_vjp_kernel(np.ascontiguousarray(g).reshape(W.shape), merged, W, inv, push, g_merged, g_W)
-    return {0: g_merged.reshape(g.shape), 1: g_W.reshape(g.shape)}
-
-
-@block(vjp=_keep_magnitude_vjp)
-def keep_magnitude(merged, W, *, tape=NO_TAPE):
-    """merged + Wu relu(-<merged, Wu>), Wu = W / sqrt(sum W^2 + 1e-6) (App.59, D8), each [2, I, J].
-
-    What would shrink W is projected out.
-    """
-    flat, weights = (np.ascontiguousarray(a).reshape(2, -1) for a in (merged, W))
-    out, inv, push = np.empty_like(flat), np.empty(2, W.dtype), np.empty(2, W.dtype)
-    keep_magnitude_kernel(flat, weights, out, inv, push)
-    tape.update(merged=flat, W=weights, inv=inv, push=push)
-    return out.reshape(W.shape)
+    WV, merge = np.stack([W, V]), np.ascontiguousarray(merge)
+    inv_W = np.empty((2, WV.shape[2]), WV.dtype)
+    inverse_rms_columns(WV, WV.dtype.type(EPS), inv_W)
+    Wn = WV * inv_W[:, None]                                                # (D5)
+    feed, lower, upper = readouts(low, up)                                  # (App.40, 48-55)
+    merged, planes = _merged(Wn, feed, hebbian(x_lower, x), lower, upper, merge, tape is not NO_TAPE)  # (App.41-58)
+    merged = merged.reshape(2, -1)
+    delta, *finish = _finish(merged, WV.reshape(2, -1), e)                  # (App.59-60)
+    tape.update(WV=WV, Wn=Wn, inv_W=inv_W, delta=delta, merged=merged, finish=finish, x_lower=x_lower, x=x, low=low, up=up,
+                feed=feed, lower=lower, upper=upper, merge=merge, planes=planes)
+    return tuple(delta.reshape(WV.shape))

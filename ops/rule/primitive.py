@@ -1,4 +1,4 @@
-"""How a block of the paper becomes an autograd primitive with a hand-derived VJP.
+"""How a block of the paper becomes an autograd primitive with a hand-derived VJP, and how its tape is walked.
 
     @block(vjp=square_vjp)
     def square(x, *, tape):
@@ -8,6 +8,9 @@
 `tape` is a fresh dict where autograd is recording and a `NoTape` where it is not, so applying the
 rule keeps no intermediates.  The VJP is `square_vjp(g, tape, wanted)`: `wanted` is the set of
 argument positions that need a gradient, and it returns {position: gradient}.
+
+What tapes hold is counted.  Beyond BUDGET bytes a block keeps its arguments alone, and computes the rest
+again in the backward pass; a function marked `remat` does so with all of its blocks at once.
 """
 import contextlib
 import functools
@@ -15,9 +18,10 @@ import gc
 
 import numpy as np
 from autograd.core import VJPNode, add_outgrads
-from autograd.tracer import isbox, new_box, toposort, trace_stack
+from autograd.tracer import getval, isbox, new_box, toposort, trace_stack
 from numba import njit
 
+from ops.rule import watch
 from ops.rule.memory import keep_freed_memory
 
 keep_freed_memory()
@@ -26,8 +30,10 @@ keep_freed_memory()
 # meaning (plain `fastmath=True` would let a NaN through unseen).
 kernel = functools.partial(njit, cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
 
-
 EPS = 1e-6  # inside every root of the rule (D1; App.33, App.85-95)
+BUDGET = 600 << 20  # bytes: three inner steps at the paper's sizes
+_budget = BUDGET  # half of it once a function is to run again: its gradients need room too
+_held = 0  # bytes that tapes and what they connect hold now, or would if none had been forgotten
 
 
 class NoTape(dict):
@@ -38,6 +44,7 @@ class NoTape(dict):
 
 
 NO_TAPE = NoTape()
+NOTHING = np.zeros(())  # passed on where the gradient itself goes another way
 
 
 def block(vjp):
@@ -57,13 +64,19 @@ def block(vjp):
             values, tape, wanted = list(args), {}, frozenset(boxed)
             for i in boxed:
                 values[i] = args[i]._value
+            out = forward(*values, tape=tape)
+            tape, again, size = _kept(tape, out, values)
 
             def pull_back(g):
-                grads = vjp(g, tape, wanted)
+                saved = {} if tape is None else tape
+                if tape is None:
+                    forward(*again, tape=saved)
+                grads = vjp(g, saved, wanted)
+                _release(size)
                 return [grads[i] for i in boxed]
 
-            trace, out = args[boxed[0]]._trace, forward(*values, tape=tape)
-            parents = [args[i]._node for i in boxed]
+            trace, parents = args[boxed[0]]._trace, [args[i]._node for i in boxed]
+            pull_back = _watched(pull_back)
             if type(out) is tuple:
                 return _boxed_parts(out, trace, parents, pull_back)
             return new_box(out, trace, _node(parents, pull_back))
@@ -73,18 +86,58 @@ def block(vjp):
     return decorate
 
 
+def _kept(tape, out, values):
+    """(tape, None, bytes held by it and `out`), or where tapes hold too much (None, values to compute it from again, bytes)."""
+    global _held
+    size = _bytes([out, *tape.values()], {id(_owner(a)) for a in values if isinstance(a, np.ndarray)})
+    _held += size
+    return (tape, None, size) if _held <= _budget else (None, values, size)
+
+
+def _owner(a):
+    return a if a.base is None else a.base
+
+
+def _bytes(tree, counted):
+    """Bytes of the arrays in a list of arrays and lists, each memory once and none whose owner's id is in `counted`."""
+    total = 0
+    for a in tree:
+        if isinstance(a, np.ndarray):
+            if id(_owner(a)) not in counted:
+                counted.add(id(_owner(a)))
+                total += a.nbytes
+        elif isinstance(a, (list, tuple)):
+            total += _bytes(a, counted)
+    return total
+
+
+def _release(size):
+    global _held
+    _held -= size
+
+
+def _watched(pull_back):
+    """The same, its time counted for the function that is at work now."""
+    if watch.current is None:
+        return pull_back
+    label = watch.current.label
+
+    def watched(g):
+        with watch.current.of(label):
+            return pull_back(g)
+
+    return watched
+
+
 def _node(parents, pull_back):
     node = VJPNode.new_root()
     node.parents, node.vjp = parents, pull_back
     return node
 
 
-NOTHING = np.zeros(())  # passed on where the gradient itself goes another way
-
-
 def _boxed_parts(out, trace, parents, pull_back):
     """Boxes of the arrays of a tuple: their gradients meet in a list, which one node for all of them pulls back."""
-    gradients, empty = [None] * len(out), [(a.shape, a.dtype) for a in out]
+    gradients, empty = [None] * len(out), [(np.shape(a), a.dtype) for a in out]
     whole = _node(parents, lambda _: pull_back([np.zeros(*e) if g is None else g for e, g in zip(empty, gradients)]))
 
     def part(i, a):
@@ -96,10 +149,60 @@ def _boxed_parts(out, trace, parents, pull_back):
     return tuple(part(i, a) for i, a in enumerate(out))
 
 
+# --- The tape ---------------------------------------------------------------------------------------
+
+
+def flatten(tree):
+    """(leaves, rebuild) of dicts, lists and tuples within each other: rebuild(other leaves) is a tree of them."""
+    if isinstance(tree, dict):
+        names, parts = list(tree), list(tree.values())
+        make = lambda items: dict(zip(names, items))
+    elif isinstance(tree, (list, tuple)):
+        parts, make = tree, type(tree)._make if hasattr(tree, "_fields") else type(tree)
+    else:
+        return [tree], lambda leaves: leaves[0]
+    branches = [flatten(part) for part in parts]
+    sizes, builders = [len(leaves) for leaves, _ in branches], [build for _, build in branches]
+
+    def rebuild(leaves):  # keeps no leaf alive
+        ends = np.cumsum(sizes).tolist()
+        return make([build(leaves[end - size:end]) for build, size, end in zip(builders, sizes, ends)])
+
+    return [leaf for leaves, _ in branches for leaf in leaves], rebuild
+
+
+def _record(fun, leaves, at):
+    """fun(leaves), those at positions `at` being recorded, and their roots on the tape."""
+    roots, inputs = [VJPNode.new_root() for _ in at], list(leaves)
+    with trace_stack.new_trace() as trace:
+        for i, root in zip(at, roots):
+            inputs[i] = new_box(leaves[i], trace, root)
+        return fun(inputs), roots
+
+
+def _pull_back(ends, roots):
+    """Gradients of <g, end> summed over ends [(box, g)], one per root; None for a root that no end depends on.
+
+    Autograd's own tape walked with several ends and roots: theta's forty arrays then cost no indexing nodes.
+    """
+    whole = _node([box._node for box, _ in ends], lambda _: [g for _, g in ends])
+    outgrads = {whole: (NOTHING, False)}
+    for node in toposort(whole):
+        if node in outgrads and node.parents:
+            grad = outgrads.pop(node)[0]
+            shares, node.vjp = node.vjp(grad), None  # what it kept is not needed again
+            for parent, share in zip(node.parents, shares):
+                if share is not None:
+                    outgrads[parent] = _accumulated(outgrads.get(parent), share)
+    return [outgrads[root][0] if root in outgrads else None for root in roots]
+
+
 def _accumulated(before, share):
     """(gradient so far or None, may it be changed in place) and one more share of it -> the same with it."""
-    if before is None or share is NOTHING:
+    if share is NOTHING or before is None and type(share) is np.ndarray:
         return share, False
+    if before is None:
+        return add_outgrads(None, share)
     total, ours = before
     if type(total) is np.ndarray and type(share) is np.ndarray:
         return (np.add(total, share, out=total) if ours else total + share), True
@@ -119,53 +222,53 @@ def _no_collection():
 
 
 @_no_collection()
-def value_and_gradients(fun, values):
-    """fun(list of boxed values) -> scalar, and its gradients, one per value.
+def gradient(fun, tree):
+    """fun(tree) -> (scalar, another tree): (scalar, its gradient, a tree like `tree`, the other tree), no boxes left."""
+    global _held, _budget
+    _held, _budget = 0, BUDGET
+    leaves, rebuild = flatten(tree)
+    (end, other), roots = _record(lambda boxes: fun(rebuild(boxes)), leaves, range(len(leaves)))
+    grads = _pull_back([(end, np.ones((), end._value.dtype))], roots)
+    grads = [np.zeros_like(a) if g is None else np.asarray(g, a.dtype) for g, a in zip(grads, leaves)]
+    others, rebuild_other = flatten(other)
+    return end._value, rebuild(grads), rebuild_other([getval(a) for a in others])
 
-    What `autograd.value_and_grad` does for one argument, with a root of the tape for each (autograd's own
-    tape, walked here): theta's forty arrays then cost no indexing nodes.  A value that `fun` does not use gets zeros.
+
+def remat(fun):
+    """Decorator for a function of trees: once tapes hold more than BUDGET, its arguments alone are kept.
+
+    The backward pass then runs it again, recording this time: memory for time, and the same numbers.
     """
-    roots = [VJPNode.new_root() for _ in values]
-    with trace_stack.new_trace() as trace:
-        end = fun([new_box(value, trace, root) for value, root in zip(values, roots)])
-    outgrads = {end._node: (np.ones((), end._value.dtype), False)}
-    for node in toposort(end._node):
-        if node in outgrads and node.parents:
-            grad = outgrads.pop(node)[0]
-            shares, node.vjp = node.vjp(grad), None  # what it kept is not needed again
-            for parent, share in zip(node.parents, shares):
-                outgrads[parent] = _accumulated(outgrads.get(parent), share)
-    return end._value, [outgrads[root][0] if root in outgrads else np.zeros_like(value)
-                        for root, value in zip(roots, values)]
+    @functools.wraps(fun)
+    def rematerialised(*args):
+        global _budget
+        leaves, rebuild = flatten(args)
+        at = [i for i, a in enumerate(leaves) if isbox(a)]
+        if not at:
+            return fun(*args)
+        values = [getval(a) for a in leaves]
+        rebuild_out, before = [], _held
 
+        def recorded_again():
+            (outs, build), roots = _record(lambda inputs: flatten(fun(*rebuild(inputs))), values, at)
+            rebuild_out[:] = [build]
+            return outs, roots
 
-def _inner_vjp(g, tape, wanted):
-    return {0: g * tape["b"]}
+        outs, roots = recorded_again()
+        differentiable = [i for i, out in enumerate(outs) if isbox(out)]
+        results, recorded = [getval(out) for out in outs], (outs, roots)
+        if _held > _budget:
+            recorded, _budget = None, BUDGET // 2
+            _release(_held - before - _bytes(results, set()))
 
+        def pull_back(gs):
+            outs, roots = recorded or recorded_again()
+            return _pull_back([(outs[i], g) for i, g in zip(differentiable, gs)], roots)
 
-@block(vjp=_inner_vjp)
-def inner(a, b, *, tape=NO_TAPE):
-    """sum(a b), with a gradient for `a` alone."""
-    tape.update(b=b)
-    return np.sum(a * b)
+        boxes = _boxed_parts(tuple(results[i] for i in differentiable), leaves[at[0]]._trace,
+                             [leaves[i]._node for i in at], pull_back)
+        for i, box in zip(differentiable, boxes):
+            results[i] = box
+        return rebuild_out[0](results)
 
-
-def recomputed(fun):
-    """`fun(*arrays) -> tuple of arrays` as one node of the tape that keeps its arguments and nothing else.
-
-    The backward pass runs `fun` again, recording this time: memory for time.
-    """
-
-    def vjp(g, tape, wanted):
-        def weighted(values):
-            outputs = fun(*values)
-            return sum((inner(out, share) for out, share in zip(outputs, g) if isbox(out)), 0.0)
-
-        return dict(enumerate(value_and_gradients(weighted, tape["args"])[1]))
-
-    @block(vjp=vjp)
-    def once(*args, tape=NO_TAPE):
-        tape.update(args=args)
-        return tuple(fun(*args))
-
-    return once
+    return rematerialised

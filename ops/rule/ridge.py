@@ -1,29 +1,7 @@
-"""The few-shot readout: ridge regression in closed form (App.22-23), its VJP, and its inputs and outputs."""
+"""The few-shot readout: ridge regression in closed form (App.23) and its error (App.25-26), as primitives."""
 import numpy as np
 
-from ops.errors import InputError
 from ops.rule.primitive import EPS, NO_TAPE, block
-
-
-def normalise_targets(y):
-    """Centre by the mean of all entries, then scale rows to a mean square norm of 1 (App.20-21).
-
-    y [..., K, targets]; leading axes are separate batches.  Raises InputError where all targets are equal.
-    """
-    y = y - y.mean(axis=(-2, -1), keepdims=True)
-    if not y.any(axis=(-2, -1)).all():
-        raise InputError("a labelled batch has the same target everywhere; give two classes or more")
-    return y / np.sqrt((y * y).sum(axis=-1, keepdims=True).mean(axis=-2, keepdims=True))
-
-
-def _with_ones_vjp(g, tape, wanted):
-    return {0: g[..., :-1]}
-
-
-@block(vjp=_with_ones_vjp)
-def with_ones(x, *, tape=NO_TAPE):
-    """A = [x; 1] (App.22): x [..., K, F] -> [..., K, F + 1]."""
-    return np.concatenate([x, np.ones(x.shape[:-1] + (1,), x.dtype)], axis=-1)
 
 
 def _transpose(a):
@@ -47,7 +25,7 @@ def _solve_ridge_vjp(g, tape, wanted):
 
 @block(vjp=_solve_ridge_vjp)
 def solve_ridge(A, y, ridge, *, tape=NO_TAPE):
-    """C = (A'A + ridge I)^-1 A' y (App.23): A [..., K, F], y [..., K, T] -> [..., F, T].
+    """What `unsup_meta.solve_ridge` defines.
 
     Solved in float64 whatever the precision of A: the matrix is ill-conditioned where features repeat.
     All NaN, like what else overflows, where features are so large that the ridge is lost and a matrix singular.
@@ -61,26 +39,27 @@ def solve_ridge(A, y, ridge, *, tape=NO_TAPE):
     return C
 
 
-def _regression_loss_vjp(g, tape, wanted):
-    p, y, inv, cosine = (tape[k] for k in ("p", "y", "inv", "cosine"))
+def _prediction_error_vjp(g, tape, wanted):
+    p, y, inv = tape["p"], tape["y"], tape["inv"]
     gp = (p - y) * p.dtype.type(2 * g / (p.size // p.shape[-1]))
-    if cosine:
+    if inv is not None:
         gp = inv * (gp - p * (gp * p).sum(axis=-1, keepdims=True))
     return {0: gp}
 
 
-@block(vjp=_regression_loss_vjp)
-def regression_loss(p, y, cosine, *, tape=NO_TAPE):
-    """Mean over rows of ||p_row / ||p_row|| - y_row||^2 (App.25-26), or without the row scaling (workshop).
-
-    p, y [..., K, T]; the norm is sqrt(||p||^2 + 1e-6).  Averages over leading axes too.
-    """
-    if p.shape != y.shape or p.dtype != y.dtype:
-        raise ValueError(f"regression_loss: predictions {p.shape} of {p.dtype}, targets {y.shape} of {y.dtype}; "
-                         "give both the same shape and precision")
+@block(vjp=_prediction_error_vjp)
+def _prediction_error(p, y, cosine, *, tape=NO_TAPE):
     inv = None
     if cosine:
         inv = 1 / np.sqrt((p * p).sum(axis=-1, keepdims=True) + p.dtype.type(EPS))
         p = p * inv
-    tape.update(p=p, y=y, inv=inv, cosine=cosine)
+    tape.update(p=p, y=y, inv=inv)
     return ((p - y) ** 2).sum(axis=-1).mean()
+
+
+def prediction_error(p, y, cosine=True):
+    """What `unsup_meta.prediction_error` defines.  ValueError where p and y differ in shape or precision."""
+    if p.shape != y.shape or p.dtype != y.dtype:
+        raise ValueError(f"prediction_error: predictions {p.shape} of {p.dtype}, targets {y.shape} of {y.dtype}; "
+                         "give both the same shape and precision")
+    return _prediction_error(p, y, cosine)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ops.errors import InputError
+from ops.rule import watch
 from ops.rule.memory import forget_scratch
 
 VARIABLE = "UNSUP_META_THREADS"
@@ -52,26 +53,33 @@ def in_parts(work, n, cost):
         raise
 
 
+def matmul(a, b, out=None):
+    """np.matmul(a, b, out=out), seen by the bench."""
+    if watch.current is not None:
+        watch.current.product(a, b)
+    return np.matmul(a, b, out=out)
+
+
 def product(a, b, out=None):
-    """np.matmul(a, b, out=out) of matrices, rows of a or columns of b shared among the threads."""
+    """a @ b of matrices, rows of a or columns of b shared among the threads."""
     (rows, inner), columns = a.shape, b.shape[1]
     if thread_count() == 1 or rows * inner * columns < WORTH_SHARING:
-        return np.matmul(a, b, out=out)
+        return matmul(a, b, out)
     out = np.empty((rows, columns), a.dtype) if out is None else out
     if rows >= columns:
-        in_parts(lambda i, k: np.matmul(a[i:k], b, out=out[i:k]), rows, rows * inner * columns)
+        in_parts(lambda i, k: matmul(a[i:k], b, out[i:k]), rows, rows * inner * columns)
     else:
-        in_parts(lambda i, k: np.matmul(a, b[:, i:k], out=out[:, i:k]), columns, rows * inner * columns)
+        in_parts(lambda i, k: matmul(a, b[:, i:k], out[:, i:k]), columns, rows * inner * columns)
     return out
 
 
 def products(*jobs):
-    """np.matmul(a, b, out=out) for each (a, b, out) of matrices, some rows of every one of them to each thread."""
+    """a @ b into out for each (a, b, out) of matrices, some rows of every one of them to each thread."""
     n = thread_count()
 
     def part(first, end):
         for a, b, out in jobs:
             rows = slice(len(a) * first // n, len(a) * end // n)
-            np.matmul(a[rows], b, out=out[rows])
+            matmul(a[rows], b, out[rows])
 
     in_parts(part, n, sum(out.size * len(b) for _, b, out in jobs))

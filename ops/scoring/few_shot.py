@@ -2,7 +2,7 @@
 import numpy as np
 
 from ops.errors import InputError
-from ops.rule.ridge import normalise_targets, solve_ridge, with_ones
+from unsup_meta import normalise_targets, solve_ridge, with_ones
 from ops.tasks import few_shot_draw
 
 

@@ -8,7 +8,8 @@ from ops.scoring.baselines import BASELINES
 from ops.errors import InputError
 from ops.scoring.scoring import LearnedRule, ScoreSettings
 from ops.tasks import DATASETS, MORE_DATASETS
-from ops.rule.theta_file import load_settings, load_theta
+from ops.rule.theta_file import load_settings
+from unsup_meta import load_theta
 
 LARGEST_LAYER = 1_000_000
 

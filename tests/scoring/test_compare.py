@@ -13,10 +13,10 @@ import evaluate
 from figures import comparison
 from ops.errors import InputError
 from ops.scoring.few_shot import few_shot_accuracy
-from ops.rule.ridge import normalise_targets, solve_ridge, with_ones
+from unsup_meta import normalise_targets, solve_ridge, with_ones
 from ops.scoring.scoring import ScoreSettings, limit_test
 from ops.tasks import Dataset, few_shot_draw
-from ops.rule.theta_file import save_theta
+from unsup_meta import save_theta
 from small_data import rng, small_theta
 
 

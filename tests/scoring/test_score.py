@@ -15,9 +15,9 @@ from figures import learning_curve
 from ops.scoring.baselines import principal_components, project_on_components, raw_inputs
 from ops.errors import InputError
 from ops.scoring.few_shot import few_shot_accuracy, mean_and_sem
-from ops.rule.ridge import normalise_targets, solve_ridge, with_ones
+from unsup_meta import normalise_targets, solve_ridge, with_ones
 from ops.tasks import Dataset, few_shot_draw, load_dataset
-from ops.rule.theta_file import save_theta
+from unsup_meta import save_theta
 from small_data import rng, small_theta
 
 
