@@ -178,10 +178,16 @@ def meta_objective(phi, xa, ya, xb, yb, ridge=0.1, cosine=True):
 
 def predictions(phi, xa, ya, xb, ridge=0.1):
     """p [..., K, targets]: what a ridge readout of x^L, fitted on (xa, ya), says of xb; see `meta_objective`."""
-    xL, xL_test = base_model(phi, xa)[0][-1], base_model(phi, xb)[0][-1]    # (App.18-19)
+    xL, xL_test = embeddings(phi, xa, xb)                                   # (App.18-19)
     A, A_test = with_ones(xL), with_ones(xL_test)                           # (App.22)
     C = solve_ridge(A, normalise_targets(ya), ridge)                        # (App.23)
     return np.matmul(A_test, C)                                             # (App.24)
+
+
+@fast(dense.embeddings)
+def embeddings(phi, xa, xb):
+    """x^L [..., K, N^L] of both labelled batches; no gradient with respect to the batches."""
+    return base_model(phi, xa)[0][-1], base_model(phi, xb)[0][-1]           # (App.18-19)
 
 
 def normalise_targets(y):

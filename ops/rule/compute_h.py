@@ -45,7 +45,7 @@ def _top_d_vjp(g, tape, wanted):
     return grads | {0: None if back is None else back.reshape(shapes[0])}
 
 
-@block(vjp=_top_d_vjp)
+@block(vjp=_top_d_vjp, large=True)
 def _top_d(xL, *weights, tape=NO_TAPE):
     (B, N), T, keep = xL.shape, weights[0].shape[2], tape is not NO_TAPE
     weights = [np.ascontiguousarray(a) for a in weights]
@@ -147,7 +147,7 @@ def _compute_h_vjp(g, tape, wanted):
             4: None if of_above is None else of_above.T, 5: tiled[-1].sum(axis=0), 6: of_beta} | dict(enumerate(of_weights, start=7))
 
 
-@block(vjp=_compute_h_vjp)
+@block(vjp=_compute_h_vjp, large=True)
 def _compute_h(d, x, z, W, W_above, b, *weights, tape=NO_TAPE):
     (B, N), weights, D, dtype = x.shape, [np.ascontiguousarray(a) for a in weights], d.shape[2], x.dtype
     below, above = (None if M is None else np.ascontiguousarray(M) for M in (W, None if W_above is None else W_above.T))

@@ -89,6 +89,41 @@ def base_layer(x, W, b, *, tape=NO_TAPE):
     return z
 
 
+def _embed_vjp(g, tape, wanted):
+    xs, normed, parts = tape["xs"], tape["normed"], tape["parts"]
+    g, grads = np.stack(g), {}
+    for l in reversed(range(len(normed))):
+        gu, grads[2 * l + 2] = _batch_norm_vjp(g * (xs[l + 1] > 0), *normed[l])
+        W, rows = parts[2 * l], gu.reshape(-1, gu.shape[-1])
+        grads[2 * l + 1] = product(xs[l].reshape(-1, len(W)).T, rows)
+        if l > 0:
+            g = product(rows, W.T).reshape(xs[l].shape)
+    return grads
+
+
+@block(vjp=_embed_vjp, large=True)
+def _embed(x, *parts, tape=NO_TAPE):
+    """x^L [..., N^L] of x [G, ..., N^0] as a tuple of G arrays; parts = (W, b, W, b, ...); no gradient for x."""
+    xs, normed = [x], []
+    for W, b in zip(parts[::2], parts[1::2]):
+        z, *saved = _batch_norm(product(xs[-1].reshape(-1, len(W)), W).reshape(x.shape[:-1] + b.shape), b)
+        xs.append(np.maximum(z, 0, out=z))
+        normed.append(saved)
+    tape.update(xs=xs, normed=normed, parts=parts)
+    return tuple(xs[-1])
+
+
+def embeddings(phi, xa, xb):
+    """What `unsup_meta.embeddings` defines, batches of one size together.  ValueError where they do not fit phi."""
+    parts = [part for W, b, _ in phi for part in (W, b)]
+    for x in (xa, xb):
+        if x.shape[-1] != len(phi[0][0]) or x.dtype != phi[0][0].dtype:
+            raise ValueError(f"x {x.shape} of {x.dtype} does not fit W^1 {phi[0][0].shape} of {phi[0][0].dtype}")
+    if xa.shape == xb.shape:
+        return _embed(np.stack([xa, xb]), *parts)
+    return *_embed(xa[None], *parts), *_embed(xb[None], *parts)
+
+
 def _standardise_vjp(g, tape, wanted):
     return {0: _batch_norm_vjp(g, tape["xhat"], tape["inv"])[0]}
 

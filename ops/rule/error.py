@@ -88,7 +88,7 @@ def _next_d_vjp(g, tape, wanted):
             5: of_delta.sum(axis=1)}
 
 
-@block(vjp=_next_d_vjp)
+@block(vjp=_next_d_vjp, large=True)
 def _next_d(d, z, h, V, E, e, *, tape=NO_TAPE):
     d, h, shape = channels_first(d), channels_first(h), z.shape
     gate = 0.5 * (np.tanh(0.5 * np.ascontiguousarray(z).reshape(-1)) + 1)

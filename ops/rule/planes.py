@@ -233,7 +233,7 @@ def _delta_weights_vjp(g, tape, wanted):
     return {0: g_WV[0], 1: g_WV[1], 2: of_x_lower / B, 3: of_x / B, 4: g_low, 5: g_up, 6: g_merge}
 
 
-@block(vjp=_delta_weights_vjp)
+@block(vjp=_delta_weights_vjp, large=True)
 def delta_weights(W, V, x_lower, x, low, up, merge, e, *, tape=NO_TAPE):
     """(DeltaW^l, DeltaV^l), each [I, J], as `unsup_meta.delta_weight` defines them.
 

@@ -47,9 +47,10 @@ NO_TAPE = NoTape()
 NOTHING = np.zeros(())  # passed on where the gradient itself goes another way
 
 
-def block(vjp):
+def block(vjp, large=False):
     """Decorator: make `forward(*args, tape)` an autograd primitive with VJP `vjp(g, tape, wanted)`.
 
+    What it holds is counted if `large`, which costs a few microseconds.
     Arguments are positional; those that are not arrays (an axis, a name) are never asked for a gradient.
     What `autograd.extend.primitive` and `defvjp_argnums` do, in a third of the time: a meta-gradient at the
     laptop's sizes is hundreds of small calls.  Forward mode and gradients of gradients are not defined.
@@ -65,14 +66,17 @@ def block(vjp):
             for i in boxed:
                 values[i] = args[i]._value
             out = forward(*values, tape=tape)
-            tape, again, size = _kept(tape, out, values)
+            again, size = None, 0
+            if large:
+                tape, again, size = _kept(tape, out, values)
 
             def pull_back(g):
                 saved = {} if tape is None else tape
                 if tape is None:
                     forward(*again, tape=saved)
                 grads = vjp(g, saved, wanted)
-                _release(size)
+                if large:
+                    _release(size)
                 return [grads[i] for i in boxed]
 
             trace, parents = args[boxed[0]]._trace, [args[i]._node for i in boxed]

@@ -47,7 +47,7 @@ def _project_vjp(g, tape, wanted):
     return grads
 
 
-@block(vjp=_project_vjp)
+@block(vjp=_project_vjp, large=True)
 def project(h, *stacks, tape=NO_TAPE):
     """r_bip = sum_k h_bik P_kp (App.38-39): h [B, N, H], each of `stacks` [n, H, R] -> a tuple of [n, R B, N].
 
