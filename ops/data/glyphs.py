@@ -1,82 +1,191 @@
-"""Letters rendered with Matplotlib's own fonts, and few-shot tasks drawn from them.
+"""The paper's glyphs (H.1.1) as a `Pool`: 1,000 characters in every face that has them, kept on disk.
 
-The workshop paper's training set is "10 of the 26 letters" at 14x14.  Digits
-are never rendered, so that MNIST stays unseen, and HELD_OUT_LETTERS are never trained on.
+The paper does not list its characters.  Ours are in `characters.txt`; the README of this folder says by what rule
+they were chosen.  Other fonts than Matplotlib's add images, never classes.
 """
-import functools
+import hashlib
+import json
+import os
 import string
+import sys
+from collections import Counter
 
 import numpy as np
 
+from ops.data.letters import HELD_OUT_LETTERS
+from ops.data.places import data_dir, read_bytes
+from ops.data.pool import Pool, check_pool
+from ops.data.render import SIDE, bundled_fonts, by_class, faces_of, fonts_below, render_face, system_fonts as installed_fonts
 from ops.errors import InputError
-from ops.tasks.augment import Augmentation
-from ops.data.characters import HELD_OUT_LETTERS
-from ops.data.pool import Pool
-from ops.data.render import BOX, SIDE, GlyphSet, bundled_fonts, render_face, render_glyphs  # noqa: F401  (offered here too)
-from ops.tasks.task import make_task
+from ops.files import load_npz, save_npz
+
+CHARACTERS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "characters.txt")
+DIGITS = "0123456789"
+RENDERING = 2       # to be raised when the same fonts and characters give other pictures: caches are made anew
+FEWEST = 2          # images that a character needs: one for each of a pair of batches
+SAME_PICTURE = 0.2  # distance of pictures that pass for each other in one face
+FAINT = 64          # of 255: a picture whose brightest pixel is darker (a low line) is as good as blank
+TOFU = 3            # a face that shows one picture for so many characters has none of them
 
 
-def letters(split="all", case="both"):
-    """The characters of a split, as a string.
+def glyph_pool(font_dir=None, system_fonts=False, digits=False, cache_dir=None):
+    """Pool "glyphs": the characters of `read_characters`, class by class, 14x14 uint8 (value / 255).
 
-    split  "train", "heldout" (HELD_OUT_LETTERS) or "all"
-    case   "both" (52 letters) or "upper" (26: the workshop paper's alphabet)
-    InputError for any other value.
+    font_dir      folder; all fonts in it and below are used beside Matplotlib's bundled ones
+    system_fonts  whether to use the fonts installed on this system too
+    digits        whether digits may be among the characters (then MNIST is no unseen test set)
+    cache_dir     where the rendered pool is kept (default `data_dir()`); rendered anew if it was made from other
+                  fonts, versions or options or is damaged.  If it cannot be written, nothing is kept
+
+    `pool.groups` holds "letters", "maths", "currency", "punctuation" (and "digits"), of which every class is in
+    one, and `pool.alike` the classes that are not to be put into one task; `different_classes` minds them.
+    Images are ordered by class, then face; none is blank, none occurs twice, not in another class either.
+    InputError: `font_dir` is no folder or holds no font, or a font in it cannot be read.  System fonts that cannot be
+    read, and characters of which all fonts together give fewer than FEWEST images (none with the Matplotlib of the
+    list), are left out, which is said on standard error.
     """
-    cases = {"both": string.ascii_uppercase + string.ascii_lowercase,
-             "upper": string.ascii_uppercase}
-    keep = {"train": lambda c: c not in HELD_OUT_LETTERS, "heldout": HELD_OUT_LETTERS.__contains__,
-            "all": lambda c: True}
-    if split not in keep:
-        raise InputError(f"letters: split '{split}' is unknown; give one of {', '.join(keep)}")
-    if case not in cases:
-        raise InputError(f"letters: case '{case}' is unknown; give one of {', '.join(cases)}")
-    return "".join(filter(keep[split], cases[case]))
+    asked = bundled_fonts() + (fonts_below(font_dir) if font_dir else [])
+    installed = [path for path in installed_fonts() if path not in asked] if system_fonts else []
+    kinds, alike = read_characters(digits)
+    key = _key(asked, installed, bool(digits))
+    path = os.path.join(data_dir(cache_dir), f"glyphs-{key[:16]}.npz")
+    kept = _cached(path, key, len(kinds))
+    if kept is None:
+        kept = by_class(kinds, _render_faces(asked, installed, list(kinds), digits))
+        try:
+            save_npz(path, dict(zip(("images", "counts"), kept), key=np.array(key)))
+        except InputError:  # a folder that cannot be written to: it is rendered again next time
+            pass
+    return _pool_of(*kept, kinds, alike)
 
 
-@functools.lru_cache(maxsize=None)
-def load_glyphs():
-    """The GlyphSet of all 52 letters in Matplotlib's fonts; rendered once a process, read-only."""
-    return render_glyphs(bundled_fonts(), letters("all"))
+def read_characters(digits=False, path=CHARACTERS):
+    """({character: its kind}, {character: the first one that looks like it}) of the list, by code point.
 
-
-def _one_case_each(characters):
-    """The characters in order, but those whose other case came earlier at the end.
-
-    C and c, O and o, S and s ... differ by size alone, which scaling to a box removes: no readout
-    can tell them apart, so a task holds both cases of a letter only where it must.
+    Kinds are "letters", "maths", "currency", "punctuation" and, with `digits`, "digits".
     """
-    seen, first, rest = set(), [], []
-    for char in characters:
-        (rest if char.lower() in seen else first).append(str(char))
-        seen.add(char.lower())
-    return first + rest
+    kinds, alike = {}, {}
+    with open(path, encoding="ascii") as file:
+        for line in file:
+            code, kind, which, like, *_ = line.split(maxsplit=4)
+            if code != "#" and which in ("both", "digits" if digits else "plain"):
+                char = chr(int(code, 16))
+                kinds[char], alike[char] = kind, char if like == "-" else chr(int(like, 16))
+    return kinds, alike
 
 
-def sample_letters_task(rng, glyphs, ways=10, max_shift=1, characters=None):
-    """A few-shot task: `ways` of the characters at random, and a new permutation of the pixels.
+def _pool_of(images, counts, kinds, alike):
+    """The Pool of the characters that have FEWEST images; how many have not is said on standard error."""
+    enough = counts >= FEWEST
+    if not enough.all():
+        print(f"glyphs: {np.sum(~enough)} of {len(counts):,} characters are left out, since these fonts have fewer "
+              f"than {FEWEST} pictures of each", file=sys.stderr)
+    images, counts = images[np.repeat(enough, counts)], counts[enough]
+    characters = [char for char, stays in zip(kinds, enough) if stays]
+    groups, looks = {kind: [] for kind in sorted(set(kinds.values()))}, {}
+    for c, char in enumerate(characters):
+        groups[kinds[char]].append(c)
+        looks.setdefault(alike[char], []).append(c)
+    images.flags.writeable = counts.flags.writeable = False
+    return check_pool(Pool("glyphs", images, counts, tuple(characters), SIDE, 1,
+                           {kind: tuple(classes) for kind, classes in groups.items() if classes},
+                           tuple(tuple(classes) for classes in looks.values() if len(classes) > 1)))
 
-    rng         numpy Generator; the task depends on nothing else
-    glyphs      GlyphSet
-    ways        number of classes
-    max_shift   pixels, see Task
-    characters  the characters to choose from, in a string (default: letters("train"))
-    InputError if a character is not in the set, is named twice, or there are fewer than `ways`.
+
+def different_classes(rng, pool, ways, group=None):
+    """[ways] rising class indices of `pool` at random, of its group `group` or of all, no two of them alike.
+
+    InputError if the group does not exist or has too few different classes.
     """
-    characters = letters("train") if characters is None else characters
-    unknown = [c for c in characters if c not in glyphs.characters]
-    if unknown:
-        raise InputError(f"glyphs: character '{unknown[0]}' is not in the rendered set; choose "
-                         f"from {''.join(glyphs.characters)}")
-    if len(set(characters)) < len(characters):
-        raise InputError(f"glyphs: characters '{characters}' name one twice; name each once")
-    if not 2 <= ways <= len(characters):
-        raise InputError(f"glyphs: {ways} ways of {len(characters)} characters; ask for 2 to "
-                         f"{len(characters)}")
-    chosen = sorted(_one_case_each(rng.permutation(list(characters)))[:ways])
-    index = [glyphs.characters.index(c) for c in chosen]
-    pool = Pool("letters", glyphs.images, np.bincount(glyphs.character, minlength=len(glyphs.characters)),
-                glyphs.characters, SIDE)
-    names = "".join(chosen)
-    return make_task(rng, f"letters-{names}", f"glyphs 14x14, letters {names}, shifts up to {max_shift} px", pool,
-                     index, Augmentation(max_shift))
+    if group is not None and group not in pool.groups:
+        raise InputError(f"pool '{pool.name}' has no group '{group}'; give one of {', '.join(pool.groups)}")
+    first_alike = np.arange(len(pool.counts))
+    for classes in pool.alike:
+        first_alike[list(classes)] = min(classes)
+    order = rng.permutation(np.arange(len(pool.counts)) if group is None else np.array(pool.groups[group]))
+    _, first = np.unique(first_alike[order], return_index=True)
+    if not 1 <= ways <= len(first):
+        raise InputError(f"pool '{pool.name}': {ways} ways of {len(first)} different classes"
+                         f"{f' of {group}' if group else ''}; ask for 1 to {len(first)}")
+    return np.sort(order[np.sort(first)[:ways]])
+
+
+# ---- rendering
+
+def _render_faces(asked, installed, characters, digits):
+    """[{character: image}] of every face; of `installed` those that can be read, else a line on standard error."""
+    def render(faces):
+        return [render_honest_face(path, characters, index, digits) for path, index in faces]
+
+    rendered = render([face for path in asked for face in faces_of(path)])  # opened first: errors come at once
+    left_out = Counter()
+    for path in installed:
+        try:
+            rendered += render(faces_of(path))
+        except InputError as error:
+            left_out[str(error).split("cannot be read (")[-1].split(");")[0]] += 1
+    if left_out:
+        reasons = "; ".join(f"{number}: {reason}" for reason, number in left_out.most_common())
+        print(f"glyphs: {sum(left_out.values())} system fonts cannot be read and are left out ({reasons})",
+              file=sys.stderr)
+    return rendered
+
+
+def render_honest_face(path, characters, index=0, digits=False):
+    """{character: [196] uint8} of a face, less the pictures that would show what is not to be seen.
+
+    Left out are pictures that pass for a held-out letter of the same face (the Cyrillic pe is n in italics) or,
+    unless `digits`, for one of its digits (Latin letters excepted: O, l and I are what they are), FAINT ones, and
+    what the face shows for TOFU or more characters.
+    """
+    drawn = render_face(path, "".join(dict.fromkeys([*characters, *HELD_OUT_LETTERS, *DIGITS])), index)
+    images = {char: drawn[char] for char in characters if char in drawn}
+    for others, spared in ((HELD_OUT_LETTERS, ""), ("" if digits else DIGITS, string.ascii_letters)):
+        others = [drawn[char] for char in others if char in drawn]
+        tested = [char for char in images if char not in spared]
+        if others and tested:
+            near = distances(np.array([images[char] for char in tested]), np.array(others)).min(axis=1) <= SAME_PICTURE
+            for char in np.array(tested)[near]:
+                del images[char]
+    images = {char: np.rint(image * 255).astype(np.uint8) for char, image in images.items()}
+    shown = Counter(image.tobytes() for image in images.values())
+    return {char: image for char, image in images.items() if image.max() >= FAINT and shown[image.tobytes()] < TOFU}
+
+
+def distances(a, b):
+    """[A, B]: |a - b| / sqrt(|a|^2 + |b|^2) of pictures a [A, 196] and b [B, 196], 0 for equal, 1 for disjoint ones."""
+    squares_a, squares_b = (np.einsum("ci,ci->c", x, x) for x in (a, b))
+    length = np.maximum(squares_a[:, None] + squares_b, 1e-9)
+    return np.sqrt(np.maximum(1 - 2 * (a @ b.T) / length, 0))
+
+
+# ---- the file it is kept in
+
+def _key(asked, installed, digits):
+    """Hex digest of all that the pool depends on: versions, options, the list, the fonts' names and contents.
+
+    The content of an installed font, of which there may be gigabytes, is told by its size and time of change.
+    """
+    import matplotlib
+    from matplotlib import ft2font
+    parts = [[RENDERING, matplotlib.__version__, ft2font.__freetype_version__], digits]
+    parts += [(os.path.basename(path), hashlib.sha256(read_bytes(path)).hexdigest()) for path in (CHARACTERS, *asked)]
+    for path in installed:
+        try:
+            status = os.stat(path)
+            parts.append((os.path.basename(path), status.st_size, status.st_mtime_ns))
+        except OSError:  # it will be left out
+            parts.append((os.path.basename(path), None))
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _cached(path, key, characters):
+    """(images, counts) of so many characters kept at `path`; None if there is none, or it is damaged, foreign or made from something else."""
+    try:
+        kept = load_npz(path)
+        images, counts = kept["images"], kept["counts"]
+        fits = (str(kept["key"]) == key and counts.dtype.kind == "i" and counts.shape == (characters,)
+                and counts.min() >= 0 and images.dtype == np.uint8 and images.shape == (counts.sum(), SIDE * SIDE))
+        return (images, counts) if fits else None
+    except (InputError, KeyError, ValueError, AttributeError, TypeError, IndexError):
+        return None

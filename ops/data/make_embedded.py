@@ -12,36 +12,30 @@ import sys
 
 import numpy as np
 
+from ops.data.labelled import rounded_mean_of_2x2
+from ops.data.mnist import EMBEDDED_FOLDER, FASHION, MNIST, read_split
 from ops.errors import InputError
-from ops.data.area import halve
-from ops.data.datasets import EMBEDDED_FOLDER
-from ops.data.idx import read_idx_split
 
 KEPT = {"train": 6000, "t10k": 2000}
 SOURCES = {
-    "mnist": ("mnist_14x14.npz", "MNIST, Y. LeCun, C. Cortes, C. J. C. Burges, "
-              "http://yann.lecun.com/exdb/mnist, CC BY-SA 3.0; "),
-    "fashion-mnist": ("fashion_mnist_14x14.npz", "Fashion-MNIST, Zalando Research, "
-                      "https://github.com/zalandoresearch/fashion-mnist, MIT licence; "),
-}
+    "mnist_14x14.npz": (MNIST, "MNIST, Y. LeCun, C. Cortes, C. J. C. Burges, http://yann.lecun.com/exdb/mnist, "
+                        "CC BY-SA 3.0; "),
+    "fashion_mnist_14x14.npz": (FASHION, "Fashion-MNIST, Zalando Research, "
+                                "https://github.com/zalandoresearch/fashion-mnist, MIT licence; ")}
 CHANGES = ("changed: 6,000 training and 2,000 test images drawn at random, "
            "averaged over 2x2 blocks to 14x14, uint8")
 
 
-def subset(folder, rng):
-    """{x_train [6000, 196], y_train, x_test [2000, 196], y_test} uint8, of a folder of IDX files.
-
-    InputError as `read_idx_split`, and if a split is too small or not 28x28.
-    """
+def subset(folder, source, rng):
+    """{x_train [6000, 196], y_train, x_test [2000, 196], y_test} uint8.  InputError as `read_split`, or for too few."""
     arrays = {}
     for split, short in (("train", "train"), ("t10k", "test")):
-        images, labels = read_idx_split(folder, split)
-        if len(images) < KEPT[split] or images.shape[1:] != (28, 28):
-            raise InputError(f"'{folder}': {split} images are {list(images.shape)}; at least "
-                             f"{KEPT[split]} of 28x28 are needed")
+        images, labels = read_split(folder, source, split)
+        if len(images) < KEPT[split]:
+            raise InputError(f"'{folder}': {len(images)} {split} images of {source.title}; {KEPT[split]} are needed")
         rows = rng.choice(len(images), KEPT[split], replace=False)
-        arrays["x_" + short] = halve(images[rows]).reshape(len(rows), -1)
-        arrays["y_" + short] = labels[rows]
+        arrays["x_" + short] = rounded_mean_of_2x2(images[rows]).reshape(len(rows), -1)
+        arrays["y_" + short] = labels[rows].astype(np.uint8)
     return arrays
 
 
@@ -52,11 +46,11 @@ def main(arguments=None):
     parser.add_argument("--out", default=EMBEDDED_FOLDER, help="where to write them")
     options = parser.parse_args(arguments)
     try:
-        for name, (file_name, source) in SOURCES.items():
-            arrays = subset(os.path.join(options.folder, name), np.random.default_rng(0))
+        for file_name, (source, words) in SOURCES.items():
+            arrays = subset(options.folder, source, np.random.default_rng(0))
             path = os.path.join(options.out, file_name)
             with open(path + ".part", "wb") as file:  # so that no half-written file is left
-                np.savez_compressed(file, **arrays, source=np.array(source + CHANGES))
+                np.savez_compressed(file, **arrays, source=np.array(words + CHANGES))
             os.replace(path + ".part", path)
             print(f"{path}: {os.path.getsize(path)} bytes")
     except (InputError, OSError) as error:

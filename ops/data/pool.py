@@ -17,6 +17,8 @@ class Pool(NamedTuple):
                  None: plain vectors
     channels     int
     groups       {name of a group of classes: tuple of class indices}
+    alike        tuple of tuples of class indices: classes that look alike, so that no task holds two of them
+    left_out     tuple of ints: labels of the data set that are no classes here since they are held out
     """
     name: str
     images: np.ndarray
@@ -25,10 +27,19 @@ class Pool(NamedTuple):
     side: Optional[int]
     channels: int = 1
     groups: dict = {}
+    alike: tuple = ()
+    left_out: tuple = ()
+
+
+def grouped(name, images, labels, class_names, side, channels=1, **more):
+    """Images [n, N0] in any order with labels [n] int 0..C-1 -> a Pool that `check_pool` let pass."""
+    counts = np.bincount(labels, minlength=len(class_names))
+    order = np.argsort(labels, kind="stable")
+    return check_pool(Pool(name, images[order], counts, class_names, side, channels, **more))
 
 
 def check_pool(pool):
-    """Raises InputError, naming the pool and what does not fit, unless all its parts fit together.
+    """The Pool, or InputError that names it and what does not fit, unless all its parts fit together.
 
     Reads every value of float32 images: to be called once, where a pool is opened.
     """
@@ -36,10 +47,11 @@ def check_pool(pool):
     if pool.images.dtype == np.float32 and not np.isfinite(pool.images.sum(dtype=np.float64)):
         row = np.flatnonzero(~np.isfinite(pool.images).all(axis=1))[0]
         raise InputError(f"pool '{pool.name}': image {row} holds NaN or infinity; remove or replace it")
-    for group, classes in pool.groups.items():
+    for group, classes in [*pool.groups.items(), *(("alike", classes) for classes in pool.alike)]:
         if len(set(classes)) < len(classes) or not set(classes) <= set(range(len(pool.counts))):
             raise InputError(f"pool '{pool.name}': group '{group}' does not hold different class numbers of "
                              f"0..{len(pool.counts) - 1}; give it such")
+    return pool
 
 
 def check_form(pool):
@@ -64,12 +76,15 @@ def check_form(pool):
 
 def pool_arrays(pool):
     """The Pool in two parts: its arrays {"images", "counts"}, and the rest, which JSON can hold."""
-    meta = {"name": pool.name, "class_names": list(pool.class_names), "side": pool.side,
-            "channels": pool.channels, "groups": {g: [int(c) for c in v] for g, v in pool.groups.items()}}
-    return {"images": pool.images, "counts": pool.counts}, meta
+    meta = pool._asdict()
+    return {name: meta.pop(name) for name in ("images", "counts")}, meta
 
 
 def pool_from(arrays, meta):
-    """The Pool of `pool_arrays`, around the arrays given (from shared memory, say), which are not copied."""
-    return Pool(meta["name"], arrays["images"], arrays["counts"], tuple(meta["class_names"]), meta["side"],
-                meta["channels"], {g: tuple(v) for g, v in meta["groups"].items()})
+    """The Pool of `pool_arrays`, around the arrays given (from shared memory, say), which are not copied.
+
+    meta may have been JSON, which makes lists of tuples.
+    """
+    tuples = {name: tuple(meta[name]) for name in ("class_names", "left_out")}
+    groups = {name: tuple(classes) for name, classes in meta["groups"].items()}
+    return Pool(**meta | arrays | tuples | {"groups": groups, "alike": tuple(map(tuple, meta["alike"]))})

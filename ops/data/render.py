@@ -7,12 +7,10 @@ import functools
 import os
 import re
 import string
-from typing import NamedTuple
 
 import numpy as np
 
 from ops.errors import InputError
-from ops.data.area import area_weights
 
 SIDE = 14           # pixels of an image's side
 BOX = 10            # the ink's longer side: MNIST's digits fill 20 of 28 pixels, so 10 of 14
@@ -25,22 +23,6 @@ ASCII_NAMES = dict(zip(" !\"#$%&'()*+,-./0123456789:;<=>?@[\\]^_`{|}~", """
     question at bracketleft backslash bracketright asciicircum underscore grave braceleft bar braceright
     asciitilde""".split()))
 ASCII_NAMES.update(zip(string.ascii_letters, string.ascii_letters))  # PostScript's names of the glyphs
-
-
-class GlyphSet(NamedTuple):
-    """Rendered characters, grouped by character.
-
-    images      [n, 196] float32 in [0, 1], ink bright on black
-    character   [n] int, rising: the index into `characters`
-    face        [n] int, the index into `faces`
-    characters  tuple of one-character strings
-    faces       tuple of font file names
-    """
-    images: np.ndarray
-    character: np.ndarray
-    face: np.ndarray
-    characters: tuple
-    faces: tuple
 
 
 # ---- which faces
@@ -130,32 +112,6 @@ def _contradicts(char, name):
 
 # ---- drawing
 
-def render_glyphs(font_paths, characters):
-    """Render each character in every face that has it -> GlyphSet.
-
-    Faces that have none are left out, and so are blank images and those equal to one of the same
-    character in an earlier face.  InputError names a font that cannot be read.
-    """
-    faces = [(os.path.basename(path), render_face(path, characters)) for path in font_paths]
-    faces = [(name, images) for name, images in faces if images]
-    images, character, face = [], [], []
-    for c, char in enumerate(characters):
-        seen = set()
-        for f, (_, rendered) in enumerate(faces):
-            image = rendered.get(char)
-            if image is None or image.tobytes() in seen:
-                continue
-            seen.add(image.tobytes())
-            images.append(image)
-            character.append(c)
-            face.append(f)
-    arrays = (np.array(images, np.float32).reshape(-1, SIDE * SIDE),
-              np.array(character, np.intp), np.array(face, np.intp))
-    for array in arrays:
-        array.flags.writeable = False  # the set is shared by everyone in the process
-    return GlyphSet(*arrays, tuple(characters), tuple(name for name, _ in faces))
-
-
 def render_face(path, characters, index=0):
     """{character: [196] float32} of the characters that face `index` of a font truly has, see `true_codes`.
 
@@ -191,6 +147,37 @@ def _fit(bitmap):
     ink = bitmap[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1] / 255.0
     down, across = (_weights(n, max(ink.shape)) for n in ink.shape)
     return np.clip(down @ ink @ across.T, 0.0, 1.0).astype(np.float32).reshape(-1)
+
+
+def by_class(characters, faces):
+    """(images [n, 196], counts [C]): each character's pictures in `faces`, [{character: image}], class by class.
+
+    No picture comes twice, in another class neither.
+    """
+    images, counts, seen = [], [], set()
+    for char in characters:
+        before = len(images)
+        for face in faces:
+            image = face.get(char)
+            if image is not None and image.tobytes() not in seen:
+                seen.add(image.tobytes())
+                images.append(image)
+        counts.append(len(images) - before)
+    return np.array(images).reshape(-1, SIDE * SIDE), np.array(counts)
+
+
+def area_weights(n_in, n_out, scale, start):
+    """One axis of an exact area resampling, as a matrix: an output pixel is the mean of what it covers, by area.
+
+    Input pixel i, of width `scale` (in output pixels), lies at [start + i scale, start + (i+1)
+    scale) on the output's axis.  Returns [n_out, n_in] float64: the length of each output pixel
+    [o, o+1) that each input pixel covers.  `weights_y @ image @ weights_x.T` is the resampled
+    image; what falls outside is cut, what is not covered is zero.
+    """
+    left = start + scale * np.arange(n_in)
+    out = np.arange(n_out)[:, None]
+    overlap = np.minimum(left + scale, out + 1) - np.maximum(left, out)
+    return np.where(overlap > 1e-9, overlap, 0.0)  # a rounding error is no overlap
 
 
 @functools.lru_cache(maxsize=4096)

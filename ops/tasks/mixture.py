@@ -3,22 +3,20 @@
 A mixture is written "glyphs:0.5,cifar10:0.25,mine.npz:0.25".  Each set gives tasks of its own kinds; dropout, pixel
 orders and x-shifts come on top, each with a probability of its own.
 """
-import functools
 import math
 import os
 
 import numpy as np
 
+from ops.data.cifar10 import cifar10_pool
+from ops.data.glyphs import different_classes, glyph_pool
+from ops.data.imagenet16 import imagenet16_pool
+from ops.data.letters import letters, letters_pool
+from ops.data.places import data_dir
+from ops.data.user import is_user_file, user_pool
 from ops.errors import InputError
 from ops.tasks.augment import Augmentation
-from ops.data.datasets import is_user_file
-from ops.data.files_on_disk import data_dir
-from ops.data.glyph_pool import different_classes, glyph_pool
-from ops.data.glyphs import GlyphSet, letters, load_glyphs, sample_letters_task
-from ops.data.image_pools import cifar10_pool, imagenet16_pool, labels_left_out, user_pool
-from ops.data.pool import Pool
-from ops.data.render import SIDE
-from ops.tasks.task import make_task
+from ops.tasks.task import log_name, make_task
 
 SETS = ("letters", "glyphs", "cifar10", "imagenet16")
 FIXED_TYPES = ("letters", "maths", "currency")  # groups of glyphs with a 10-way problem of their own
@@ -26,8 +24,10 @@ FIXED_WAYS = 10  # of these, and of CIFAR-10
 FEW_LABELS = 8  # so many left-out labels are named in a log, more are counted
 
 
+# ---- which sets
+
 def parse_mixture(text, opened=()):
-    """"NAME:SHARE,NAME,..." -> [(name, share)], shares adding up to 1.
+    """"NAME:SHARE,NAME,..." -> [(name, share)], shares adding up to 1; what is no str is taken for such pairs.
 
     A name is one of SETS or the path (without commas) of a file, which must exist unless it ends in .npz or is
     among the names `opened`; a name alone has share 1, one of share 0 is left out.  InputError for another name,
@@ -36,6 +36,8 @@ def parse_mixture(text, opened=()):
     def is_file(name):
         return name in opened or is_user_file(name)
 
+    if not isinstance(text, str):
+        return [tuple(pair) for pair in text]
     found = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, colon, share = part.rpartition(":")
@@ -59,6 +61,12 @@ def parse_mixture(text, opened=()):
     return [(name, share / total) for name, share in found.items() if share]
 
 
+def _ways(config, field):
+    """The numbers of classes in config.glyph_ways or config.imagenet_ways, parsed before or not."""
+    ways = getattr(config, field)
+    return config.ways_list(field) if isinstance(ways, str) else ways
+
+
 def choose_set(rng, mixture):
     """The name of a set of the mixture [(name, share)], by share; of a single one without drawing."""
     if len(mixture) == 1:
@@ -68,70 +76,47 @@ def choose_set(rng, mixture):
 
 
 def open_pools(mixture, config):
-    """{name: Pool} of the sets of a parsed mixture, read or rendered once; "letters" needs none.
+    """{name: Pool} of the sets of a parsed mixture, read or rendered once, and of "letters", which theta is chosen on.
 
-    Whatever a task of theirs would refuse is refused here: missing data (see `files_on_disk.missing`), classes
+    Whatever a task of theirs would refuse is refused here: missing data (see `places.missing`), classes
     with too few images, fewer classes than ways, shifts that images are too small for.  InputError in each case.
     A user's file gives a Pool named as the file, or, if another set is named so too, by its path as given.
     """
     folder, pools = data_dir(config.data_dir), {}
-    openers = {"cifar10": lambda: cifar10_pool(folder), "imagenet16": lambda: imagenet16_pool(folder),
+    openers = {"letters": letters_pool, "cifar10": lambda: cifar10_pool(folder),
+               "imagenet16": lambda: imagenet16_pool(folder),
                "glyphs": lambda: glyph_pool(config.font_dir or None, config.system_fonts == "yes",
                                             config.digits == "yes", cache_dir=folder)}
     for name, _ in mixture:
-        if name != "letters":
-            pools[name] = openers[name]() if name in openers else user_pool(name, _pool_name(name, mixture))
-            _check_tasks(name, pools[name], config)
-    return pools
+        pools[name] = openers[name]() if name in openers else user_pool(name, _pool_name(name, mixture))
+        _check_tasks(name, pools[name], config)
+    return {"letters": letters_pool()} | pools
 
 
 def _pool_name(path, mixture):
     """What logs call a user's file: its name, if that tells it from the other sets of the mixture, else its path."""
-    others = {_log_name(os.path.basename(name)) for name, _ in mixture if name != path}
-    return path if _log_name(os.path.basename(path)) in others else os.path.basename(path)
-
-
-def _log_name(pool_name):
-    """The part of a task's name before "-", which is what logs call its set."""
-    return pool_name.replace("-", "_")
+    others = {log_name(os.path.basename(name)) for name, _ in mixture if name != path}
+    return path if log_name(os.path.basename(path)) in others else os.path.basename(path)
 
 
 def _check_tasks(name, pool, config):
     """InputError for tasks that `sample_task` could not make of the pool."""
-    every, rng = range(len(pool.counts)), np.random.default_rng(0)
-    if name == "imagenet16" and max(config.ways_list("imagenet_ways")) > len(every):
-        raise InputError(f"--imagenet-ways is {config.imagenet_ways!r}, but there are {len(every)} classes to "
+    every, rng, kinds = range(len(pool.counts)), np.random.default_rng(0), [_shifted(config, pool)]
+    if name == "letters":
+        characters = letters("train", config.case)
+        sample_letters_task(rng, pool, config.ways, config.max_shift, characters)
+        every, kinds = [pool.class_names.index(c) for c in characters], [Augmentation(config.max_shift)]
+    elif name == "imagenet16" and max(ways := _ways(config, "imagenet_ways")) > len(every):
+        raise InputError(f"--imagenet-ways is {','.join(map(str, ways))}, but there are {len(every)} classes to "
                          "meta-train on; ask for fewer or add files")
-    if name == "glyphs":
-        for group, ways in [(None, max(config.ways_list("glyph_ways"))), *((g, FIXED_WAYS) for g in FIXED_TYPES)]:
+    elif name == "glyphs":
+        for group, ways in [(None, max(_ways(config, "glyph_ways"))), *((g, FIXED_WAYS) for g in FIXED_TYPES)]:
             different_classes(rng, pool, ways, group)
         kinds = [_glyph_augmentation(config, augmented) for augmented in (False, True)]
-    else:
-        kinds = [Augmentation(max_shift=config.image_shift if pool.side else 0)]
+    top = {field: value for field, (probability, value) in _top_fields(config, pool).items() if probability}
     for kind in kinds:
         make_task(rng, name, "", pool, every, kind).check_pairs(config.shots)
-        make_task(rng, name, "", pool, every, _with_everything(config, pool, kind))
-
-
-def sample_task(rng, config, pools, split="train"):
-    """A Task of the mixture config.tasks, or with split="heldout" one of held-out letters, never augmented.
-
-    rng     numpy Generator; the task depends on nothing else.  Drawn first to last: the set, what comes on top
-            of it, the kind of task, the classes, what `make_task` draws.  A single set, and anything on top
-            whose probability is 0, take no draw, so that a run on letters alone draws what `sample_letters_task`
-            does and nothing before it
-    config  the settings under "tasks" in ops/config.py
-    pools   {name: Pool} of `open_pools`, in any order; letters are rendered where `letters_pool` is not among them
-    """
-    if split != "train":
-        return sample_letters_task(rng, _glyphs_of(pools), config.ways, config.max_shift, letters(split))
-    name = choose_set(rng, parse_mixture(config.tasks, pools))
-    top = _on_top(rng, config)
-    if name == "letters":
-        return _letters_task(rng, config, pools, top)
-    if name == "glyphs":
-        return _glyphs_task(rng, config, pools[name], top)
-    return _images_task(rng, config, name, pools[name], top)
+        make_task(rng, name, "", pool, every, kind._replace(**top))
 
 
 def describe(mixture, pools, case="both"):
@@ -139,9 +124,8 @@ def describe(mixture, pools, case="both"):
 
     That of ImageNet ends with the labels that are left out since they are held out, or with their number.
 
-    case  of the letters, as config.case
+    pools  as of `open_pools`; case  of the letters, as config.case
     """
-    pools = {"letters": letters_pool()} | pools
     lines = []
     for name, share in mixture:
         pool = pools[name]
@@ -156,7 +140,7 @@ def describe(mixture, pools, case="both"):
 
 def _left_out(pool):
     """", labels 18 and 79 left out: held out", the end of ImageNet's line."""
-    labels = [str(label) for label in labels_left_out(pool)]
+    labels = [str(label) for label in pool.left_out]
     if not labels:
         return ", no label held out"
     if len(labels) > FEW_LABELS:
@@ -166,44 +150,71 @@ def _left_out(pool):
 
 
 def largest_inputs(pools):
-    """The largest N0 of the tasks of a run; held-out letters are among them."""
-    return max([SIDE * SIDE] + [pool.images.shape[1] for pool in pools.values()])
+    """The largest N0 of the tasks of a run."""
+    return max(pool.images.shape[1] for pool in pools.values())
 
 
-# --- The sets -------------------------------------------------------------------------------------
+# ---- a task
+
+def sample_task(rng, config, pools, split="train"):
+    """A Task of the mixture config.tasks, or with split="heldout" one of held-out letters, never augmented.
+
+    rng     numpy Generator; the task depends on nothing else.  Drawn first to last: the set, what comes on top
+            of it, the kind of task, the classes, what `make_task` draws.  A single set, and anything on top
+            whose probability is 0, take no draw
+    config  the settings under "tasks" in ops/engine/config.py; config.ways at most: a user's file of fewer classes, and
+            the held-out letters, give what they have
+    pools   {name: Pool} of `open_pools`, in any order; letters are rendered if they are not among them
+    """
+    pool_of_letters = pools["letters"] if "letters" in pools else letters_pool()
+    if split != "train":
+        characters = letters(split)
+        return sample_letters_task(rng, pool_of_letters, min(config.ways, len(characters)), config.max_shift, characters)
+    name = choose_set(rng, parse_mixture(config.tasks, pools))
+    pool = pool_of_letters if name == "letters" else pools[name]
+    top = {field: value for field, (p, value) in _top_fields(config, pool).items() if p and rng.random() < p}
+    if name == "letters":
+        return sample_letters_task(rng, pool, config.ways, config.max_shift, letters("train", config.case), top)
+    if name == "glyphs":
+        return _glyphs_task(rng, config, pool, top)
+    return _images_task(rng, config, name, pool, top)
 
 
-@functools.lru_cache(maxsize=None)
-def letters_pool():
-    """The Pool of all 52 letters of `load_glyphs`, those that are held out among them."""
-    glyphs = load_glyphs()
-    counts = np.bincount(glyphs.character, minlength=len(glyphs.characters))
-    return Pool("letters", glyphs.images, counts, glyphs.characters, SIDE)
+def sample_letters_task(rng, pool, ways=10, max_shift=1, characters=None, top={}):
+    """A few-shot task of letters: `ways` of the characters at random, in one case each as far as that goes.
 
+    C and c, O and o, S and s ... differ by size alone, which scaling to a box removes: no readout can tell them apart.
 
-def _glyphs_of(pools):
-    """The letters as a GlyphSet, around the images of the pools (in shared memory, say) where they have them."""
-    if "letters" not in pools:
-        return load_glyphs()
-    pool = pools["letters"]
-    return GlyphSet(pool.images, np.repeat(np.arange(len(pool.counts)), pool.counts), None, pool.class_names, ())
-
-
-def _letters_task(rng, config, pools, top):
-    glyphs = _glyphs_of(pools)
-    task = sample_letters_task(rng, glyphs, config.ways, config.max_shift, letters("train", config.case))
-    if not top:
-        return task
-    pool, augmentation = pools.get("letters") or letters_pool(), Augmentation(config.max_shift, **top)
-    classes = [pool.class_names.index(c) for c in task.class_names]
-    names = "".join(task.class_names)
-    return make_task(rng, task.name, f"glyphs 14x14, letters {names}, {augmentation.describe()}", pool, classes,
-                     augmentation)
+    rng         numpy Generator; the task depends on nothing else
+    pool        Pool of `letters_pool`
+    ways        number of classes
+    max_shift   pixels, see Augmentation
+    characters  the characters to choose from, in a string (default: letters("train"))
+    top         {field of Augmentation: value}, what comes on top
+    InputError if a character is not in the pool, is named twice, or there are fewer than `ways`.
+    """
+    characters = letters("train") if characters is None else characters
+    unknown = [c for c in characters if c not in pool.class_names]
+    if unknown:
+        raise InputError(f"letters: '{unknown[0]}' is not among those rendered; choose from {''.join(pool.class_names)}")
+    if len(set(characters)) < len(characters):
+        raise InputError(f"letters: '{characters}' names one twice; name each once")
+    if not 2 <= ways <= len(characters):
+        raise InputError(f"letters: {ways} ways of {len(characters)} characters; ask for 2 to {len(characters)}")
+    shuffled = [str(c) for c in rng.permutation(list(characters))]
+    folded = [c.lower() for c in shuffled]
+    one_case_first = sorted(range(len(shuffled)), key=lambda i: folded[i] in folded[:i])
+    names = "".join(sorted(shuffled[i] for i in one_case_first[:ways]))
+    if top:
+        rng.permutation(pool.images.shape[1])  # not used: so it was once, and a seed's tasks are to stay what they are
+    augmentation = Augmentation(max_shift, **top)
+    return make_task(rng, f"letters-{names}", f"glyphs 14x14, letters {names}, {augmentation.describe() or 'as they are'}",
+                     pool, [pool.class_names.index(c) for c in names], augmentation)
 
 
 def _glyphs_task(rng, config, pool, top):
     """One of the paper's kinds, all alike likely: a random subset of so many ways, or a fixed type of character."""
-    choices = config.ways_list("glyph_ways")
+    choices = _ways(config, "glyph_ways")
     kind = int(rng.integers(len(choices) + len(FIXED_TYPES)))
     if kind < len(choices):
         group, ways, augmented = None, choices[kind], bool(rng.random() < config.augmented)
@@ -229,36 +240,25 @@ def _glyph_augmentation(config, augmented):
 def _images_task(rng, config, name, pool, top):
     count = len(pool.counts)
     if name == "imagenet16":
-        ways = int(rng.choice(config.ways_list("imagenet_ways")))
+        ways = int(rng.choice(_ways(config, "imagenet_ways")))
     else:
         ways = FIXED_WAYS if name == "cifar10" else min(config.ways, count)
     classes = np.sort(rng.permutation(count)[:ways])
-    augmentation = Augmentation(max_shift=config.image_shift if pool.side else 0)._replace(**top)
-    if not pool.side:
-        augmentation = augmentation._replace(x_shift=0)
+    augmentation = _shifted(config, pool)._replace(**top)
     size = f"{pool.side}x{pool.side}" if pool.side else f"{pool.images.shape[1]} inputs"
     names = " ".join(pool.class_names[c] for c in classes)
-    return make_task(rng, f"{_log_name(pool.name)}-{ways}", f"{pool.name} {size}, {ways} of {count}: {names}, "
+    return make_task(rng, f"{log_name(pool.name)}-{ways}", f"{pool.name} {size}, {ways} of {count}: {names}, "
                      f"{augmentation.describe() or 'as they are'}", pool, classes, augmentation)
 
 
-# --- What comes on top ----------------------------------------------------------------------------
+def _shifted(config, pool):
+    """What is done to images other than glyphs."""
+    return Augmentation(max_shift=config.image_shift if pool.side else 0)
 
 
-def _on_top(rng, config):
-    """The fields of Augmentation that this task has on top of its kind's own; 0 probability takes no draw."""
-    return {field: value for field, (p, value) in _top_fields(config).items() if p and rng.random() < p}
-
-
-def _top_fields(config):
-    """{field of Augmentation: (probability, value)}."""
+def _top_fields(config, pool):
+    """{field of Augmentation: (probability, value)} of what may come on top; plain vectors are not shifted."""
     return {"task_dropout": (config.p_task_dropout, config.dropout),
             "example_dropout": (config.p_example_dropout, config.dropout),
             "class_permutations": (config.p_class_permutation, config.class_permutations),
-            "x_shift": (config.p_x_shift, config.x_shift)}
-
-
-def _with_everything(config, pool, augmentation):
-    """An augmentation with all on top of it that may come."""
-    top = {field: value for field, (probability, value) in _top_fields(config).items() if probability}
-    return augmentation._replace(**(top if pool.side else top | {"x_shift": 0}))
+            "x_shift": (config.p_x_shift, config.x_shift if pool.side else 0)}

@@ -1,10 +1,10 @@
 """`Task`: the labelled images, the input permutation and the random batches of one few-shot problem (H.1)."""
 import numpy as np
 
-from ops.errors import InputError
-from ops.tasks.augment import (SIDES_OF_A_DIE, Augmentation, check_augmentation, draw_images, draw_motions, fixed_orders,
-                      kernel, motion_targets, reading_order)
 from ops.data.pool import check_form
+from ops.errors import InputError
+from ops.tasks.augment import (SIDES_OF_A_DIE, Augmentation, check_augmentation, draw_images, draw_motions,
+                               fixed_orders, kernel, motion_targets, reading_order)
 
 FEW = 256  # images; up to so many a class are drawn from by giving each image a random key
 
@@ -24,6 +24,11 @@ def make_task(rng, name, description, pool, classes, augmentation=Augmentation()
     return Task(name, description, pool, classes, permutation, augmentation, dropped, orders)
 
 
+def log_name(pool_name):
+    """What logs call a set of tasks: its pool's name without "-"."""
+    return pool_name.replace("-", "_")
+
+
 class Task:
     """Some classes of a Pool, one input permutation, and how batches are drawn from them.
 
@@ -36,8 +41,8 @@ class Task:
     dropped       [N0] bool, the inputs that task_dropout makes zero (before the permutation)
     orders        [ways] int, which of the `fixed_orders` each class has, for class_permutations
 
-    Afterwards `classes` is their number, `features` is N0, `n_images` the number of all their images and
-    `class_names` their names.  All arrays that come out are float32 and depend only on the Generator handed in.
+    Afterwards `classes` is their number, `features` is N0, `n_images` the number of all their images, `class_names`
+    their names and `set_name` what logs call the pool.  All arrays that come out are float32 and depend only on the Generator handed in.
     Raises InputError, naming the task and the argument, when these do not fit together.
     """
 
@@ -47,6 +52,7 @@ class Task:
         check_form(pool)
         _check(name, pool, classes, permutation, augmentation, dropped, orders)
         self.name, self.description, self.augmentation = name, description, augmentation
+        self.set_name = log_name(pool.name)
         self.permutation, self.class_names = permutation, tuple(pool.class_names[c] for c in classes)
         self.counts = pool.counts[classes].astype(np.intp)
         self.classes, self.features, self.n_images = len(classes), len(permutation), int(self.counts.sum())
@@ -109,7 +115,7 @@ class Task:
 
     def _labelled(self, rng, shots, draws, parts):
         """x [parts, draws, shots*classes, N0] and their targets y [parts, draws, shots*classes, .]."""
-        rows = self._choose(rng, shots, draws, parts)
+        rows = self.choose(rng, shots, draws, parts)
         owners = np.tile(np.repeat(np.arange(self.classes), shots), parts * draws)
         x, extras = self._draw(rng, rows.reshape(-1), owners)
         y = np.zeros(rows.shape + (self.classes + extras.shape[1],), np.float32)
@@ -117,8 +123,11 @@ class Task:
         y[..., self.classes:] = extras.reshape(rows.shape + (-1,))
         return x.reshape(rows.shape + (self.features,)), y
 
-    def _choose(self, rng, shots, draws, parts):
-        """Rows of the pool [parts, draws, classes*shots]; see `labelled_pair` on which occur twice."""
+    def choose(self, rng, shots, draws, parts=1):
+        """Rows of the pool [parts, draws, classes*shots] that `labelled` takes (parts 1), or `labelled_pair` (2).
+
+        They are what those draw first from `rng`; see there on which rows occur twice.
+        """
         self._require(shots, parts)
         taken = shots * parts
         if self.counts.min() >= taken and self.counts.max() <= FEW:

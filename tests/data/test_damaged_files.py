@@ -1,28 +1,21 @@
 """Damaged files of every kind: read, or refused in one line, and never anything else."""
 import os
 import shutil
-import sys
 import zipfile
 
 import numpy as np
 import pytest
 
-
-from ops.errors import InputError
-from ops.data import cifar
-from ops.data import glyph_pool
-from ops.data import reviews
-from ops.data.datasets import load_dataset
-from ops.data.characters import Characters
-from ops.data.labelled import Dataset
-from ops.tasks.mixture import open_pools, parse_mixture, sample_task
+from ops.data import Dataset, cifar10, glyphs, imdb, load_dataset
 from ops.data.pool import check_pool
 from ops.data.render import bundled_fonts
+from ops.errors import InputError
+from ops.tasks.mixture import open_pools, parse_mixture, sample_task
 from small_data import (config, make_cifar_binary, make_cifar_python, make_idx, make_imagenet, make_imagenet_train,
                         make_imdb, make_omniglot, make_user, refused, rng)
 
-MODULE = glyph_pool
 FONTS = {os.path.basename(path): path for path in bundled_fonts()}
+
 
 def mutations(raw, g, n):
     """n damaged copies: bytes changed, the end cut off, bytes put in or taken out; half near the ends."""
@@ -55,7 +48,7 @@ FUZZED = {
     "ImageNet": (make_imagenet, "imagenet16-heldout", "imagenet16/heldout_classes.npz"),
     "Omniglot": (lambda f: make_omniglot(f, np.savez_compressed), "omniglot", "omniglot_28.npz"),
     "review": (make_imdb, "imdb", "aclImdb/train/neg/0_1.txt"),
-    "cache of reviews": (lambda f: make_imdb(f) or load_dataset("imdb", str(f)), "imdb", reviews.CACHE)}
+    "cache of reviews": (lambda f: make_imdb(f) or load_dataset("imdb", str(f)), "imdb", imdb.CACHE)}
 
 
 @pytest.mark.parametrize("kind", FUZZED)
@@ -105,11 +98,9 @@ POOLS = {
 @pytest.fixture
 def few_glyphs(monkeypatch):
     """Glyph pools of 36 letters in two small bundled fonts, quick to render; a third of them passes for currency."""
-    characters = tuple("ACDFHIJKLMOPQSUVWXYZacdfhijkmopqsuvw")
-    groups = {group: tuple(range(k, 36, 3)) for k, group in enumerate(("letters", "maths", "currency"))}
-    chosen = Characters(characters, groups, np.arange(36))
-    monkeypatch.setattr(MODULE, "bundled_fonts", lambda: [FONTS["cmr10.ttf"], FONTS["cmss10.ttf"]])
-    monkeypatch.setattr(MODULE, "choose_characters", lambda count, digits: chosen)
+    kinds = dict(zip("ACDFHIJKLMOPQSUVWXYZacdfhijkmopqsuvw", ("letters", "maths", "currency") * 12))
+    monkeypatch.setattr(glyphs, "bundled_fonts", lambda: [FONTS["cmr10.ttf"], FONTS["cmss10.ttf"]])
+    monkeypatch.setattr(glyphs, "read_characters", lambda digits: (kinds, {char: char for char in kinds}))
 
 
 @pytest.mark.parametrize("kind", POOLS)
@@ -146,6 +137,6 @@ def test_a_member_that_is_no_array_is_refused(tmp_path):
 
 
 def test_read_batch_alone_names_a_missing_file(tmp_path):
-    for read in (cifar.read_binary_batch, cifar.read_python_batch):
+    for read in (cifar10.read_binary_batch, cifar10.read_python_batch):
         with pytest.raises(InputError, match="none.*cannot be read"):
             read(str(tmp_path / "none"))

@@ -1,4 +1,4 @@
-"""The data sets of the experiments, on small files that the tests make: what is read, and what is refused."""
+"""The data sets of the experiments: those that come along, and small files of the others that the tests make."""
 import gzip
 import os
 import pickle
@@ -6,13 +6,10 @@ import pickle
 import numpy as np
 import pytest
 
-
-from ops.errors import InputError
-from ops.data import files_on_disk
-from ops.data.datasets import DATASETS, MORE_DATASETS, load_dataset
-from ops.data.image_sets import mean_of_2x2, read_imagenet16
-from ops.data.labelled import split_rows
-from ops.data.pickled import read_pickled_dict
+from ops.data import (DATASETS, MORE_DATASETS, Dataset, few_shot_draw, load_dataset, make_embedded, mnist, places,
+                      require_shots)
+from ops.data.imagenet16 import read_imagenet16
+from ops.data.labelled import mean_of_2x2, rounded_mean_of_2x2, split_rows
 from small_data import (cifar_images, idx_bytes, make_cifar_binary, make_cifar_python, make_idx, make_imagenet,
                         make_omniglot, python2_pickle, rng)
 from small_data import refused as refused_by
@@ -27,11 +24,11 @@ def refused(words, folder, name):
 
 def test_the_folder_is_the_argument_else_the_variable_else_the_cache(monkeypatch):
     monkeypatch.setenv("UNSUP_META_DATA", "/there")
-    assert files_on_disk.data_dir("/here") == "/here" and files_on_disk.data_dir() == "/there"
-    assert files_on_disk.data_dir("~/x") == os.path.expanduser("~/x")
+    assert places.data_dir("/here") == "/here" and places.data_dir() == "/there"
+    assert places.data_dir("~/x") == os.path.expanduser("~/x")
     for unset in (lambda: monkeypatch.setenv("UNSUP_META_DATA", ""), lambda: monkeypatch.delenv("UNSUP_META_DATA")):
         unset()
-        assert files_on_disk.data_dir() == os.path.expanduser("~/.cache/unsup_meta")
+        assert places.data_dir() == os.path.expanduser("~/.cache/unsup_meta")
 
 
 def test_load_dataset_reads_the_folder_of_the_variable(tmp_path, monkeypatch):
@@ -65,6 +62,7 @@ def test_any_file_that_is_there_is_a_users(tmp_path):
     assert load_dataset(str(tmp_path / "A1.bin")).name == "A1.bin"
     refused(["A2.NPZ", "does not exist"], "", str(tmp_path / "A2.NPZ"))
     refused(["A2.bin' is unknown", *DATASETS, ".npz"], "", str(tmp_path / "A2.bin"))
+    refused("no file", "", str(tmp_path))
 
 
 def test_the_split_of_a_file_without_one_never_changes():
@@ -74,19 +72,100 @@ def test_the_split_of_a_file_without_one_never_changes():
     assert sorted([*train, *test]) == list(range(25)) and (np.diff(train) > 0).all()
 
 
-# ---- averaging
+def test_require_shots_names_the_class_and_what_it_needs():
+    y_train, y_test = np.repeat([0, 1], [10, 4]), np.repeat([0, 1], [5, 2])
+    d = Dataset("mine", np.zeros((14, 3), np.float32), y_train, np.zeros((7, 3), np.float32),
+                y_test, ("cat", "dog"))
+    require_shots(d, 4, held_out=2)
+    refused_by(["mine", "'dog'", "4 training", "2 test", "5 shots need 5 and 1"], require_shots, d, 5)
+    refused_by(["'dog'", "4 shots need 4 and 3"], require_shots, d, 4, held_out=3)
+    refused_by("1 or more", require_shots, d, 0)
 
-def test_area_averaging_is_the_plain_mean():
-    images = rng().integers(0, 256, (3, 2, 8, 6)).astype(np.uint8)
+
+def test_few_shot_draw():
+    labels = rng().permutation(np.repeat([0, 1, 2], [6, 9, 5]))
+    index = few_shot_draw(rng(1), labels, 5)
+    assert len(set(index)) == 15 and labels[index].tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    assert np.array_equal(index, few_shot_draw(rng(1), labels, 5))
+    assert not np.array_equal(index, few_shot_draw(rng(2), labels, 5))
+    refused_by(["class 2", "5 examples", "6 shots"], few_shot_draw, rng(), labels, 6)
+    refused_by("0 shots", few_shot_draw, rng(), labels, 0)
+    refused_by("class 0", few_shot_draw, rng(), np.zeros(0, int), 1)
+
+
+@pytest.mark.parametrize("shape", [(5, 8, 6), (3, 2, 4, 4)])
+def test_images_are_made_smaller_by_the_mean_of_2x2_blocks(shape):
+    images = rng().integers(0, 256, shape).astype(np.uint8)
     images[0] = 255
-    x = mean_of_2x2(images)
-    assert x.dtype == np.float32 and x.shape == (3, 2, 4, 3) and x.max() <= 1 and (x[0] == 1).all()
-    for i, c, row, column in np.ndindex(x.shape):
-        block = images[i, c, 2 * row:2 * row + 2, 2 * column:2 * column + 2]
-        assert abs(x[i, c, row, column] - block.mean() / 255) < 1e-7
+    *n, height, width = shape
+    plain = images.reshape(*n, height // 2, 2, width // 2, 2).mean((-3, -1))
+    exact, rounded = mean_of_2x2(images), rounded_mean_of_2x2(images)
+    assert exact.dtype == np.float32 and exact.max() == 1 and np.abs(exact - plain / 255).max() < 1e-7
+    assert rounded.dtype == np.uint8 and np.array_equal(rounded, np.floor(plain + 0.5))  # halves up
 
 
-# ---- IDX
+# ---- MNIST
+
+@pytest.mark.parametrize("name, licence", [("mnist14", "CC BY-SA 3.0"), ("fashion14", "MIT")])
+def test_embedded_sets(name, licence):
+    d = load_dataset(name)
+    assert d.name == name and len(d.classes) == 10
+    assert d.x_train.shape == (6000, 196) and d.x_test.shape == (2000, 196)
+    assert d.x_train.dtype == d.x_test.dtype == np.float32
+    assert d.x_train.min() == 0 and 0.95 < d.x_train.max() <= 1
+    for y, n in ((d.y_train, 6000), (d.y_test, 2000)):
+        assert y.shape == (n,)
+        share = np.bincount(y, minlength=10) / n
+        assert share.min() > 0.08 and share.max() < 0.12
+    assert len(np.unique(d.x_test, axis=0)) > 1990  # drawn without replacement
+    with np.load(os.path.join(mnist.EMBEDDED_FOLDER, mnist.EMBEDDED[name][0])) as arrays:
+        assert licence in str(arrays["source"])
+    pool = mnist.embedded_pool(name)
+    assert pool.name == name and pool.class_names == d.classes and (pool.side, pool.channels) == (14, 1)
+    assert np.array_equal(pool.images, d.x_train[np.argsort(d.y_train, kind="stable")])
+    require_shots(d, 400, held_out=100)
+
+
+def test_make_embedded_makes_the_files_or_says_why_not(tmp_path, capsys):
+    for name in ("mnist", "fashion-mnist"):
+        (tmp_path / name).mkdir()
+        for split, n in make_embedded.KEPT.items():
+            images, labels = np.zeros((n + 1, 28, 28), np.uint8), np.arange(n + 1) % 10
+            images[:, ::2, ::2] = labels[:, None, None] * 4  # so that an image's mean is its label
+            (tmp_path / name / f"{split}-images-idx3-ubyte").write_bytes(idx_bytes(images))
+            (tmp_path / name / f"{split}-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
+    command = [str(tmp_path), "--out", str(tmp_path)]
+    assert make_embedded.main(command) == 0
+    with np.load(tmp_path / "mnist_14x14.npz") as made:
+        x, y, source = (made[name] for name in ("x_train", "y_train", "source"))
+    assert x.shape == (6000, 196) and (x == y[:, None]).all() and "CC BY-SA 3.0" in str(source)
+    assert x.dtype == y.dtype == np.uint8
+    (tmp_path / "mnist" / "t10k-labels-idx1-ubyte").unlink()
+    capsys.readouterr()
+    assert make_embedded.main(command) == 2
+    assert "t10k-labels" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_idx_refuses_bad_files(tmp_path):
+    good = idx_bytes(np.arange(12).reshape(3, 2, 2))
+    path = tmp_path / "f"
+
+    def bad(raw, *words):
+        path.write_bytes(raw)
+        refused_by([str(path), *words], mnist.read_idx, str(path), 3)
+    refused_by("none' cannot be read", mnist.read_idx, str(tmp_path / "none"), 3)
+    refused_by("cannot be read", mnist.read_idx, str(tmp_path), 3)
+    bad(b"", "cut short")
+    bad(good[:10], "cut short")
+    bad(b"\0\0\x08\x01" + good[4:], "00000801", "00000803")
+    bad(good[:-1], "11 bytes", "3x2x2 = 12")
+    bad(good + b"x", "13 bytes")
+    packed = gzip.compress(good)
+    for length in range(2, len(packed)):
+        bad(packed[:length])
+    bad(packed[:12] + bytes([packed[12] ^ 0xFF]) + packed[13:], "cannot be read")
+
 
 @pytest.mark.parametrize("pack", [gzip.compress, bytes])
 @pytest.mark.parametrize("name, place", [("mnist28", "mnist"), ("fashion28", "fashion-mnist"),
@@ -216,45 +295,69 @@ def test_cifar_python_files_that_are_refused(tmp_path):
     bad({"data": images, "labels": labels[:-1] + ["9"]}, "no list of integers")
     bad({"data": images, "labels": labels[:-1] + [10]}, "label 10 at index 9")
     bad({"data": images, "labels": labels[:-1] + [-1]}, "label -1 at index 9")
-    bad({"data": images, "labels": labels}, "opcode", protocol=0)
-    bad({"data": images, "labels": labels}, "cifar-10-binary.tar.gz", protocol=5)
+    for protocol in (0, 1, 5):
+        bad({"data": images, "labels": labels}, "cifar-10-binary.tar.gz", protocol=protocol)
 
 
 class Trap:
-    """Unpickled, it makes a folder."""
+    """Unpickled, it calls a function with some arguments."""
 
-    def __init__(self, path):
-        self.path = str(path)
+    def __init__(self, function, *arguments):
+        self.made = function, arguments
 
     def __reduce__(self):
-        return os.mkdir, (self.path,)
+        return self.made
+
+
+def traps(folder):
+    """Values that would make a folder, or take hold of a numpy name that is not needed, if they were unpickled."""
+    sprung = str(folder / "sprung")
+    return (Trap(os.mkdir, sprung), Trap(os.system, f"mkdir {sprung}"), Trap(exec, f"import os; os.mkdir({sprung!r})"),
+            Trap(np.fromfile, __file__), Trap(np.zeros, 10 ** 13),
+            Trap(getattr, np.ndarray, "tofile"))
 
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_no_pickle_is_ever_run(tmp_path, protocol):
     make_cifar_python(tmp_path)
-    path, trap = tmp_path / "cifar-10-batches-py" / "data_batch_1", tmp_path / "sprung"
+    path = tmp_path / "cifar-10-batches-py" / "data_batch_1"
     images, labels = cifar_images()
-    for value in (Trap(trap), {"data": Trap(trap), "labels": labels.tolist()}, {"data": images, "labels": Trap(trap)}):
-        path.write_bytes(pickle.dumps(value, protocol))
-        refused(str(path), tmp_path, "cifar10")
-    path.write_bytes(pickle.dumps({"data": images, "labels": labels.tolist(), "other": Trap(trap)}, protocol))
-    try:
-        load_dataset("cifar10", str(tmp_path))
-    except InputError:
-        assert protocol not in (2, 3, 4)
-    assert not trap.exists()
-    pickle.loads(pickle.dumps(Trap(trap), protocol))
-    assert trap.exists()  # the trap works
+    good = {"data": images, "labels": labels.tolist()}
+    for trap in traps(tmp_path):
+        for value in (trap, good | {"data": trap}, good | {"labels": trap}, good | {"other": [trap]}):
+            path.write_bytes(pickle.dumps(value, protocol))
+            refused([str(path), "asks for"] if protocol in (2, 3, 4) else str(path), tmp_path, "cifar10")
+    assert not (tmp_path / "sprung").exists()
+    pickle.loads(pickle.dumps(traps(tmp_path)[protocol % 3], protocol))
+    assert (tmp_path / "sprung").exists()  # the traps work
 
 
-def test_a_pickle_of_nested_tuples_or_far_memos_costs_nothing(tmp_path):
-    doubled = b"\x80\x02}(U\x01a" + b"K\x01" + b"".join(
-        b"q\x00h\x00\x86" for _ in range(200)) + b"u."  # 2^200 leaves, shared
-    assert list(read_pickled_dict(doubled)) == ["a"]
-    with pytest.raises(ValueError):
-        read_pickled_dict(b"\x80\x02}(K\x01" + b"q\x00h\x00\x86" * 200 + b"K\x01u.")  # as a key it would be hashed
-    assert read_pickled_dict(b"\x80\x02}r\xff\xff\xff\xff.") == {}  # a memo of 4 billion places
+GLOBAL = b"c%s\n%s\n"
+ARRAY = GLOBAL % (b"numpy.core.multiarray", b"_reconstruct") + GLOBAL % (b"numpy", b"ndarray") + b"K\x00\x85U\x01b\x87R"
+TYPE = GLOBAL % (b"numpy", b"dtype") + b"U\x02%sK\x00K\x01\x87R"
+
+
+@pytest.mark.parametrize("raw", [
+    GLOBAL % (b"numpy.testing._private.utils", b"runstring") + b"(U\x03a=1}tR.",  # runs its text
+    b"}(U\x01a" + b"K\x01" + b"q\x00h\x00\x86" * 200 + b"u.",  # 2^200 leaves, shared
+    b"}(K\x01" + b"q\x00h\x00\x86" * 200 + b"K\x01u.", b"}K\x01" + b"q\x00h\x00\x86" * 200 + b"K\x01s.",  # as keys
+    b"(K\x01" + b"q\x00h\x00\x86" * 200 + b"K\x01d.", b"\x8f(K\x01" + b"q\x00h\x00\x86" * 200 + b"\x90.",
+    b"}r\xff\xff\xff\xff.",  # a memo of 4 billion places
+    b"B\xff\xff\xff\x7fabc", b"\x8e" + b"\xff" * 7 + b"\x0fabc", b"\x96" + b"\xff" * 5 + b"\0\0\0.", b"\x95" + b"\xff" * 8,
+    ARRAY + b"(K\x01J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86" + TYPE % b"u1" + b"\x89U\x01atb.",  # 4 EB of images
+    ARRAY + b"(K\x01K\x01K\x01\x86" + TYPE % b"O8" + b"\x89]K\x01atb.",  # of objects
+    GLOBAL % (b"numpy", b"ndarray") + b"J\xff\xff\xff\x7f\x85\x85R.",  # made at that size
+    GLOBAL % (b"_codecs", b"encode") + b"}U\x08__code__K\x01s\x86b.",  # a stand-in's own parts set
+    GLOBAL % (b"_codecs", b"encode") + b"N}U\x07__new__K\x01s\x86b.", ARRAY + b"N}U\x04rowsK\x01s\x86b.",
+    GLOBAL % (b"_codecs", b"encode") + b"X\x01\0\0\0aU\x05rot13\x86R.", b"\x80\x02", b"\x80\x09N.", b"P1\n.", b"\x82\x01."])
+def test_hostile_pickles_cost_nothing(tmp_path, raw):
+    make_cifar_python(tmp_path)
+    path = tmp_path / "cifar-10-batches-py" / "data_batch_1"
+    whole = path.read_bytes()
+    path.write_bytes(b"\x80\x02" + raw)
+    refused([str(path), "no batch of CIFAR-10"], tmp_path, "cifar10")
+    path.write_bytes(whole)
+    assert load_dataset("cifar10", str(tmp_path)).x_train.shape == (20, 768)  # nothing was broken by it
 
 
 # ---- npz
@@ -267,8 +370,10 @@ def test_imagenet16(tmp_path):
     rows = {tuple(np.rint(x * 255)): d.classes[y] for x, y in zip(np.concatenate([d.x_train, d.x_test]),
                                                                  np.concatenate([d.y_train, d.y_test]))}
     assert rows == {tuple(x): str(y) for x, y in zip(arrays["data"].astype(float), arrays["labels"])}
-    data, values, labels = read_imagenet16(tmp_path / "imagenet16" / "heldout_classes.npz")
-    assert np.array_equal(data, arrays["data"]) and np.array_equal(values[labels], arrays["labels"])
+    path = tmp_path / "imagenet16" / "heldout_classes.npz"
+    for among, rows in ((None, slice(None)), ([9, 5], slice(6, None))):
+        data, labels = read_imagenet16(path, among)
+        assert np.array_equal(data, arrays["data"][rows]) and np.array_equal(labels, arrays["labels"][rows])
 
 
 def test_imagenet16_files_that_are_refused(tmp_path):
@@ -289,7 +394,7 @@ def test_imagenet16_files_that_are_refused(tmp_path):
     bad(["label 0 is not 1..1000"], labels=labels - 7)
     bad(["label 1002 is not 1..1000"], labels=labels + 993)
     bad(["only the label 7"], labels=labels * 0 + 7)
-    bad(["class '3' has 2 training and 0 test"], labels=np.array([3] * 2 + [9] * 11))
+    bad(["class '3' has 2 examples", "3 or more"], labels=np.array([3] * 2 + [9] * 11))
 
 
 def test_omniglot_is_split_by_class(tmp_path):
@@ -315,7 +420,7 @@ def test_omniglot_files_that_are_refused(tmp_path):
     bad(["alphabet is int64 [3]"], alphabet=np.arange(3))
     bad(["alphabet is <U1"], alphabet=np.array(["a"] * 20))
     bad(["character 0", "alphabets 0 and 1"], alphabet=np.arange(20))
-    bad(["class '1-1' has 2 training and 0 test"], y=np.repeat([0, 1], [18, 2]), alphabet=np.repeat([0, 1], [18, 2]))
+    bad(["class '1-1' has 2 examples", "3 or more"], y=np.repeat([0, 1], [18, 2]), alphabet=np.repeat([0, 1], [18, 2]))
     bad(["objects"], y=y.astype(object))
 
 

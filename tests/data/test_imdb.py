@@ -3,9 +3,7 @@ import os
 
 import numpy as np
 
-
-from ops.data import reviews
-from ops.data.datasets import load_dataset
+from ops.data import imdb, load_dataset
 from small_data import make_imdb, rng
 from small_data import refused as refused_by
 
@@ -16,9 +14,9 @@ def refused(words, folder, name):
 
 
 def test_words_of_a_review():
-    assert reviews.words_of("Don't  STOP<br />me--now, 'quoted' A.B.C. über_all 10/10<br>!") == [
+    assert imdb.words_of("Don't  STOP<br />me--now, 'quoted' A.B.C. über_all 10/10<br>!") == [
         "don't", "stop", "me", "now", "quoted", "a", "b", "c", "über", "all", "10", "10"]
-    assert reviews.words_of(" <br /> ...") == []
+    assert imdb.words_of(" <br /> ...") == []
 
 
 def test_imdb_is_a_bag_of_the_training_words(tmp_path):
@@ -38,19 +36,19 @@ def test_imdb_is_a_bag_of_the_training_words(tmp_path):
 
 def test_the_vocabulary_ends_at_a_thousand_and_its_ties_are_by_name():
     words = [f"w{i:04}" for i in range(1200)]
-    vocabulary = reviews.vocabulary_of([list(rng().permutation(words)), ["w1199"]])
+    vocabulary = imdb.vocabulary_of([list(rng().permutation(words)), ["w1199"]])
     assert list(vocabulary) == ["w1199"] + words[:999] and list(vocabulary.values()) == list(range(1000))
-    row = reviews.bag_of_words([["w0998", "w0999"]], vocabulary)[0]
+    row = imdb.bag_of_words([["w0998", "w0999"]], vocabulary)[0]
     assert np.flatnonzero(row).tolist() == [999, 1000, 1001, 1002]
 
 
 def test_imdb_is_cached_and_made_anew_when_the_tree_changes(tmp_path, monkeypatch):
     make_imdb(tmp_path)
     first = load_dataset("imdb", str(tmp_path))
-    cache = tmp_path / reviews.CACHE
+    cache = tmp_path / imdb.CACHE
     assert cache.is_file()
     with monkeypatch.context() as patch:
-        patch.setattr(reviews, "_read_text", None)  # not a file is opened again
+        patch.setattr(imdb, "_read_text", None)  # not a file is opened again
         second = load_dataset("imdb", str(tmp_path))
     assert all(np.array_equal(a, b) for a, b in zip(first[1:5], second[1:5]))
     review = tmp_path / "aclImdb" / "test" / "pos" / "0_1.txt"
@@ -62,7 +60,7 @@ def test_imdb_is_cached_and_made_anew_when_the_tree_changes(tmp_path, monkeypatc
     assert load_dataset("imdb", str(tmp_path)).x_test[1, 3] == 1
     cache.write_bytes(cache.read_bytes()[:-50])
     assert load_dataset("imdb", str(tmp_path)).x_test[1, 3] == 1
-    monkeypatch.setattr(reviews, "VERSION", reviews.VERSION + 1)
+    monkeypatch.setattr(imdb, "VERSION", imdb.VERSION + 1)
     before = cache.read_bytes()
     load_dataset("imdb", str(tmp_path))
     assert cache.read_bytes() != before
@@ -70,7 +68,7 @@ def test_imdb_is_cached_and_made_anew_when_the_tree_changes(tmp_path, monkeypatc
 
 def test_imdb_needs_no_writable_folder(tmp_path):
     make_imdb(tmp_path)
-    os.mkdir(tmp_path / reviews.CACHE)  # nothing can be written there
+    os.mkdir(tmp_path / imdb.CACHE)  # nothing can be written there
     assert load_dataset("imdb", str(tmp_path)).x_train.shape == (4, 1003)
     assert not list(tmp_path.glob(".*"))
 

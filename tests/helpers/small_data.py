@@ -7,16 +7,14 @@ import struct
 import numpy as np
 import pytest
 
-
 import unsup_meta as um
+from ops.data.pool import Pool
 from ops.engine.config import make_config
 from ops.errors import InputError
 from ops.tasks.mixture import FIXED_TYPES
-from ops.data.pool import Pool
 
 TRAIN_TEXTS = {"neg": ["Bad, BAD film.<br /><br />Don't!", "a bad end"], "pos": ["good film", "film zebra apple"]}
 TEST_TEXTS = {"neg": ["unseen words unseen unseen"], "pos": ["Good"]}
-
 
 
 def rng(seed=0):
@@ -130,9 +128,9 @@ def glyph_like_pool(classes=120, faces=4):
     images = rng().integers(0, 256, (classes * faces, 196)).astype(np.uint8)
     bounds = np.linspace(0, classes, 5).astype(int)
     groups = {g: tuple(range(a, b)) for g, a, b in zip((*FIXED_TYPES, "punctuation"), bounds, bounds[1:])}
-    alike = {f"alike {i}": (2 * i, 2 * i + 1) for i in range(10)}
+    alike = tuple((2 * i, 2 * i + 1) for i in range(10))
     return Pool("glyphs", images, np.full(classes, faces), tuple(chr(0x3b1 + c) for c in range(classes)), 14, 1,
-                groups | alike)
+                groups, alike)
 
 
 def make_imagenet_train(folder, labels, name="train_data_batch_1.npz"):

@@ -1,18 +1,14 @@
 """What is done to the images that a task draws, against plain loops and NumPy's own rolls and rotations."""
-import os
-
 import numpy as np
 import pytest
 
-
-from ops.tasks import Augmentation, Pool, Task, load_glyphs, make_task, sample_letters_task
+from ops.data.letters import letters_pool
+from ops.data.pool import Pool
+from ops.tasks import Augmentation, Task, make_task, sample_letters_task
 from ops.tasks.augment import Motions, draw_images, fixed_orders, reading_order
+from small_data import rng
 
 SIDE = 7
-
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
 
 
 def random_pool(side=SIDE, channels=1, counts=(6, 5, 7), dtype=np.float32, seed=0):
@@ -346,28 +342,29 @@ def test_vectors_take_dropout_and_orders():
 
 def test_tasks_of_letters_are_as_ever():
     """The default training draws these very numbers: checkpoints and figures rest on them."""
-    task = sample_letters_task(rng(0), load_glyphs())
+    pool = letters_pool()
+    task = sample_letters_task(rng(0), pool)
     g = rng(1)
     x, (xa, ya, xb, yb) = task.segment(g, 1, 8, 1, 3)
     # By hand, from the generator: images, then shifts, of the batch; keys, then shifts, of the pair.
-    glyphs, h = load_glyphs(), rng(0)
+    h = rng(0)
     h.permutation(40)  # of the training letters
     assert np.array_equal(task.permutation, h.permutation(196))
     h = rng(1)
-    rows = np.concatenate([np.flatnonzero(np.array(glyphs.characters)[glyphs.character] == c)
-                           for c in task.class_names])
+    owners = np.repeat(pool.class_names, pool.counts)
+    rows = np.concatenate([np.flatnonzero(owners == c) for c in task.class_names])
     numbers = h.integers(len(rows), size=8)
     down, right = h.integers(3, size=(2, 8))
     for image, number, y, z in zip(x[0], numbers, down, right):
-        plain = shifted(glyphs.images[rows[number]].reshape(14, 14), 1 - y, 1 - z)
+        plain = shifted(pool.images[rows[number]].reshape(14, 14), 1 - y, 1 - z)
         assert np.array_equal(image, plain.reshape(-1)[task.permutation])
-    counts = [np.sum(np.array(glyphs.characters)[glyphs.character] == c) for c in task.class_names]
+    counts = [np.sum(owners == c) for c in task.class_names]
     keys = h.random((1, 10, max(counts)), dtype=np.float32)[0]
     starts = np.cumsum(counts) - counts
     taken = [set(rows[starts[c] + np.argsort(keys[c, :counts[c]])[:3]]) for c in range(10)]
     down, right = h.integers(3, size=(2, 60))
     for b, image in enumerate(xa[0, 0]):
-        plain = [shifted(glyphs.images[row].reshape(14, 14), 1 - down[b], 1 - right[b]).reshape(-1)
+        plain = [shifted(pool.images[row].reshape(14, 14), 1 - down[b], 1 - right[b]).reshape(-1)
                  for row in taken[b // 3]]
         assert (np.array(plain)[:, task.permutation] == image).all(1).any()
     assert g.random() == h.random()

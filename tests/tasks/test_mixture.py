@@ -1,4 +1,5 @@
 """Mixtures of pools to meta-train on and the tasks drawn: shares, kinds, what comes on top, what is refused."""
+import dataclasses
 import os
 import shutil
 from collections import Counter
@@ -6,13 +7,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-
+from ops.data.letters import HELD_OUT_LETTERS, letters, letters_pool
+from ops.data.pool import pool_arrays, pool_from
 from ops.engine.config import differing_fields, make_config
 from ops.tasks import mixture as mixture_module
-from ops.tasks import letters, letters_pool, load_glyphs, pool_arrays, pool_from, sample_letters_task
 from ops.tasks.augment import Augmentation
 from ops.tasks.mixture import (FIXED_TYPES, SETS, choose_set, describe, largest_inputs, open_pools, parse_mixture,
-                               sample_task)
+                               sample_letters_task, sample_task)
 from small_data import (config, glyph_like_pool, make_cifar_binary, make_imagenet_train, make_user, refused, rng,
                         same_draws)
 
@@ -72,10 +73,10 @@ def test_sets_are_chosen_by_their_shares():
 @pytest.mark.parametrize("shared", [True, False])
 def test_letters_alone_are_sample_letters_task_to_the_bit(case, split, shared):
     c = config(case=case, ways=7)
-    pools = open_pools(parse_mixture(c.tasks), c) | ({"letters": letters_pool()} if shared else {})
+    pools = open_pools(parse_mixture(c.tasks), c) if shared else {}
     a, b = rng(3), rng(3)
     task = sample_task(a, c, pools, split)
-    plain = sample_letters_task(b, load_glyphs(), 7, 1, letters(split, case if split == "train" else "both"))
+    plain = sample_letters_task(b, letters_pool(), 7, 1, letters(split, case if split == "train" else "both"))
     assert a.bit_generator.state == b.bit_generator.state
     assert (task.name, task.description) == (plain.name, plain.description) and same_draws(task, plain)
 
@@ -84,6 +85,55 @@ def test_a_held_out_task_is_of_held_out_letters_whatever_is_trained_on():
     a = sample_task(rng(1), config("glyphs", p_x_shift=1.0), {"glyphs": glyph_like_pool()}, "heldout")
     assert set(a.class_names) <= set(letters("heldout")) and a.augmentation == Augmentation(1)
     assert same_draws(a, sample_task(rng(1), config(), {}, "heldout"))
+
+
+@pytest.mark.parametrize("ways", [2, 12, 20])
+def test_held_out_letters_and_a_users_classes_give_what_they_have_to_many_ways(tmp_path, ways):
+    path = str(tmp_path / "mine.npz")
+    make_user(path, (3, 3), n=320, classes=15)
+    c = config(path, ways=ways, shots=5)
+    pools = open_pools(parse_mixture(path), c)
+    heldout, own = sample_task(rng(), c, pools, "heldout"), sample_task(rng(), c, pools)
+    assert heldout.classes == min(ways, 12) and set(heldout.class_names) <= set(HELD_OUT_LETTERS)
+    assert own.classes == min(ways, 15) and own.set_name == "mine.npz"
+    heldout.labelled_pair(rng(), c.shots, 1)
+
+
+def test_training_letters_are_not_fewer_than_asked_for():
+    for case, most in (("both", 40), ("upper", 20)):
+        open_pools(parse_mixture("letters"), config(case=case, ways=most))
+        refused([f"{most + 1} ways of {most}", f"2 to {most}"], open_pools, parse_mixture("letters"),
+                config(case=case, ways=most + 1))
+    refused(["has 22 images", "12 shots"], open_pools, parse_mixture("letters"), config(max_shift=0, shots=12))
+
+
+def test_training_tasks_never_hold_a_held_out_letter_and_both_cases_only_where_they_must():
+    names = set()
+    for seed in range(100):
+        task = sample_letters_task(rng(seed), letters_pool())
+        assert task.classes == len(set(task.class_names)) == len({c.lower() for c in task.class_names}) == 10
+        assert task.set_name == "letters"
+        names.update(task.class_names)
+    assert names == set(letters("train"))
+    assert len({c.lower() for c in sample_letters_task(rng(), letters_pool(), 30).class_names}) == 20
+
+
+def test_a_letters_task_holds_the_images_of_its_letters():
+    pool = letters_pool()
+    task = sample_letters_task(rng(), pool, ways=6, max_shift=0, characters=HELD_OUT_LETTERS)
+    assert set(task.class_names) <= set(HELD_OUT_LETTERS)
+    owners = np.repeat(pool.class_names, pool.counts)
+    x, y = task.labelled(rng(1), 20, 1)
+    for image, row in zip(x[0][:, np.argsort(task.permutation)], y[0]):
+        assert set(owners[(pool.images == image).all(1)]) == {task.class_names[row.argmax()]}
+
+
+def test_letters_tasks_that_are_refused():
+    pool = letters_pool()
+    refused(["'7'", "not among"], sample_letters_task, rng(), pool, 2, 1, "ab7")
+    refused("twice", sample_letters_task, rng(), pool, 2, 1, "aab")
+    refused(["10 ways", "2 to 6"], sample_letters_task, rng(), pool, 10, 1, letters("heldout", "upper"))
+    refused("1 ways", sample_letters_task, rng(), pool, 1)
 
 
 # ---- glyphs
@@ -99,26 +149,26 @@ def test_the_nine_kinds_of_glyph_tasks_are_equally_likely(glyph_tasks):
     assert set(found) == {f"glyphs-{k}" for k in (10, 13, 14, 17, 20, 30, *FIXED_TYPES)}
     assert sum((n - 100) ** 2 / 100 for n in found.values()) < 26.1  # 0.1%, 8 degrees of freedom
     for task in glyph_tasks:
-        kind = task.name.split("-")[1]
+        kind = task.name.removeprefix("glyphs-")
         assert task.classes == (10 if kind in FIXED_TYPES else int(kind)) and kind in task.description
 
 
 def test_a_fixed_type_is_of_its_group_and_other_tasks_of_all(glyph_tasks):
     pool, seen = glyph_like_pool(), set()
     for task in glyph_tasks:
-        classes, kind = {pool.class_names.index(c) for c in task.class_names}, task.name.split("-")[1]
+        classes, kind = {pool.class_names.index(c) for c in task.class_names}, task.name.removeprefix("glyphs-")
         if kind in FIXED_TYPES:
             assert classes <= set(pool.groups[kind])
         else:
             seen |= classes
-        assert not any(classes >= set(pair) for group, pair in pool.groups.items() if group.startswith("alike"))
+        assert not any(classes >= set(pair) for pair in pool.alike)
     assert seen == set(range(120))
 
 
 def test_fixed_types_and_a_share_of_the_others_are_augmented(glyph_tasks):
     augmented = Augmentation(max_shift=5, rotation=360, targets=True)
-    others = [t.augmentation for t in glyph_tasks if t.name.split("-")[1] not in FIXED_TYPES]
-    assert {t.augmentation for t in glyph_tasks if t.name.split("-")[1] in FIXED_TYPES} == {augmented}
+    others = [t.augmentation for t in glyph_tasks if t.name.removeprefix("glyphs-") not in FIXED_TYPES]
+    assert {t.augmentation for t in glyph_tasks if t.name.removeprefix("glyphs-") in FIXED_TYPES} == {augmented}
     assert set(others) == {augmented, Augmentation(max_shift=1)}
     assert abs(np.mean([a == augmented for a in others]) - 0.3) < 0.075  # four standard errors
 
@@ -194,6 +244,14 @@ def opened(tmp_path_factory):
     return c, {"glyphs": glyph_like_pool()} | open_pools(parse_mixture(c.tasks)[1:], c)
 
 
+def test_settings_may_be_parsed_already(opened):
+    c, pools = opened
+    parsed = dataclasses.replace(c, tasks=tuple(parse_mixture(c.tasks)), glyph_ways=(10, 30), imagenet_ways=(10, 15))
+    text = dataclasses.replace(c, glyph_ways="10,30", imagenet_ways="10,15")
+    for seed in range(20):
+        assert same_draws(sample_task(rng(seed), parsed, pools), sample_task(rng(seed), text, pools))
+
+
 def test_a_task_depends_on_the_generator_and_the_pools_content_alone(opened):
     c, pools = opened
     halves, names = {name: pool_arrays(pools[name]) for name in reversed(pools)}, set()
@@ -203,7 +261,8 @@ def test_a_task_depends_on_the_generator_and_the_pools_content_alone(opened):
         a, b = sample_task(rng(seed), c, pools), sample_task(rng(seed), c, rebuilt)
         assert (a.name, a.description, a.augmentation) == (b.name, b.description, b.augmentation)
         assert same_draws(a, b)
-        names.add(a.name.split("-")[0])
+        assert a.set_name == b.set_name
+        names.add(a.set_name)
     assert names == {"glyphs", "cifar10", "imagenet16", "letters", "mine.npz"}
     assert not same_draws(sample_task(rng(0), config(), {}), sample_task(rng(1), config(), {}))
 
@@ -214,8 +273,8 @@ def test_the_log_says_what_is_in_the_pools(opened):
     assert len(lines) == 5 and all("20.0%" in line for line in lines)
     assert all(word in lines[1] for word in ("cifar10", "20 images", "10 classes", "768 inputs"))
     assert all(word in lines[3] for word in ("letters", "40 classes", "196 inputs"))
-    assert "20 classes" in describe(parse_mixture("letters"), {}, "upper")
-    assert largest_inputs(pools) == 900 and largest_inputs({}) == 196
+    assert "20 classes" in describe(parse_mixture("letters"), pools, "upper")
+    assert largest_inputs(pools) == 900 and largest_inputs({"letters": letters_pool()}) == 196
 
 
 def test_settings_of_tasks():

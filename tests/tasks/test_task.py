@@ -4,10 +4,10 @@ import json
 import numpy as np
 import pytest
 
-
+from ops.data.letters import letters_pool
+from ops.data.pool import Pool, check_pool, pool_arrays, pool_from
 from ops.errors import InputError
-from ops.tasks import (Augmentation, Pool, Task, check_pool, load_glyphs, make_task, pool_arrays, pool_from,
-                       sample_letters_task)
+from ops.tasks import Augmentation, Task, make_task, sample_letters_task
 from small_data import refused, rng
 
 
@@ -27,7 +27,7 @@ def numbered_task(counts=(7, 5, 9), augmentation=Augmentation(), **kwargs):
 # ---- Pool
 
 def test_a_pool_comes_back_from_its_arrays_and_json_around_the_same_memory():
-    pool = numbered_pool()._replace(groups={"odd": (1,), "even": (0, 2)})
+    pool = numbered_pool()._replace(groups={"odd": (1,), "even": (0, 2)}, alike=((0, 2),), left_out=(7, 99))
     arrays, meta = pool_arrays(pool)
     again = pool_from(arrays, json.loads(json.dumps(meta)))
     assert again.images is pool.images and again.counts is pool.counts
@@ -49,6 +49,7 @@ def test_check_pool_names_what_does_not_fit():
     refused("3 x 4 x 4", check_pool, pool._replace(channels=3))
     for bad in ((0, 3), (1, 1), (-1,)):
         refused("group 'g'", check_pool, pool._replace(groups={"g": bad}))
+        refused("group 'alike'", check_pool, pool._replace(alike=((0, 1), bad)))
     for value in (np.nan, np.inf):
         pool.images[8, 3] = value
         refused(["image 8", "NaN"], check_pool, pool)
@@ -57,7 +58,7 @@ def test_check_pool_names_what_does_not_fit():
 # ---- Task
 
 def test_segment_has_the_shapes_and_types_of_a_segment():
-    task = sample_letters_task(rng(), load_glyphs())
+    task = sample_letters_task(rng(), letters_pool())
     x, batches = task.segment(rng(1), unrolls=3, batch_size=6, pairs=2, shots=4)
     assert x.shape == (3, 6, 196)
     assert [a.shape for a in batches] == [(3, 2, 40, 196), (3, 2, 40, 10)] * 2
@@ -90,7 +91,7 @@ def test_unlabelled_is_uniform_over_images():
 def test_everything_depends_on_the_generator_alone():
     def one(seed):
         g = rng(seed)
-        task = sample_letters_task(g, load_glyphs())
+        task = sample_letters_task(g, letters_pool())
         x, batches = task.segment(g, 2, 5, 2, 3)
         return task.name, [x, *batches]
     name, arrays = one(7)

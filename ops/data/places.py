@@ -1,16 +1,4 @@
-"""Where the data sets that do not come with this project lie, and how their files are opened.
-
-Every name below is relative to one folder, see `data_dir`:
-
-| data set | where |
-|---|---|
-| MNIST | `mnist/`: four IDX files, gzipped or not |
-| Fashion-MNIST | `fashion-mnist/`: the same four names |
-| CIFAR-10 | `cifar-10-batches-bin/` or `cifar-10-batches-py/` |
-| ImageNet 16x16 | `imagenet16/`: `.npz` files |
-| IMDB | `aclImdb/` |
-| Omniglot | `omniglot_28.npz` |
-"""
+"""Where the data sets that do not come with this project lie, and how their files are opened."""
 import os
 from typing import NamedTuple
 
@@ -33,7 +21,7 @@ class Source(NamedTuple):
 def data_dir(given=None):
     """The folder with the data sets: `given`, else $UNSUP_META_DATA, else ~/.cache/unsup_meta.
 
-    A path as str, "~" expanded.  It need not exist: a loader that misses a file says so.
+    A path as str, "~" expanded.  It need not exist: a reader that misses a file says so.
     """
     return os.path.expanduser(given or os.environ.get(VARIABLE) or DEFAULT_FOLDER)
 
@@ -52,13 +40,11 @@ def place_of(folder, source, *names):
     itself.
     """
     base = os.path.join(folder, source.place)
-    for name in names:
-        if os.path.exists(os.path.join(base, name)):
-            return os.path.join(base, name)
-    if not names and os.path.exists(base):
-        return base
-    raise missing(os.path.join(base, names[0]) if names else base, source,
-                  " or ".join(names) or os.path.basename(base))
+    paths = [os.path.join(base, name) for name in names] or [base]
+    for path in paths:
+        if os.path.exists(path):
+            return path
+    raise missing(paths[0], source, " or ".join(names) or os.path.basename(base))
 
 
 def read_bytes(path):
@@ -89,10 +75,8 @@ def read_npz(path, keys):
             reason = "it holds Python objects, or is no .npz"
         raise InputError(f"'{path}' cannot be read ({reason}); write it again with "
                          "numpy.savez") from None
-    if not found:
-        raise InputError(f"'{path}' is no .npz with arrays; write it with numpy.savez")
     absent = [key for key in keys if key not in found]
     if absent:
-        raise InputError(f"'{path}' holds {', '.join(sorted(found))} but no '{absent[0]}'; "
+        raise InputError(f"'{path}' holds {', '.join(sorted(found)) or 'nothing'} but no '{absent[0]}'; "
                          f"write it with {', '.join(keys)}")
     return tuple(found[key] for key in keys)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ops.errors import InputError
 from ops.files import save_npz
-from ops.data.files_on_disk import Source, place_of, read_bytes, read_npz
+from ops.data.places import Source, place_of, read_bytes, read_npz
 from ops.data.labelled import Dataset
 
 IMDB = Source("the Large Movie Review Dataset (aclImdb_v1.tar.gz, unpacked)", "aclImdb",
