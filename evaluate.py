@@ -338,7 +338,7 @@ def run_curves(options):
 
 
 def _add_tasks_arguments(add):
-    from ops.tasks.task_options import add_task_arguments
+    from figures.contact_sheet import add_task_arguments
     add_task_arguments(add)
     add("--picture", metavar="PATH.png", default="runs/contact_sheet.png", help="(default: %(default)s)")
 
