@@ -40,20 +40,17 @@ ON_TOP = {"p_task_dropout": ("dropout, one mask a task", "dropout",
           "p_x_shift": ("shifted along x", "x_shift",
                         "each image also moves left or right by up to {} px; that is no target")}
 TITLES = {"letters": "Letters", "glyphs": "Glyphs", "cifar10": "CIFAR-10", "imagenet16": "ImageNet"}
-GROUPS = {"letters": "letters only", "maths": "mathematical symbols", "currency": "currency symbols"}
-HEADING = ("Six labelled examples of a task of each kind, two each of its first, middle and last class; from the left: the "
-           "image as it is stored in the pool; after all that the task does to it; to the worker, the same numbers in the "
-           "task's own order of the inputs, which is all that the rule sees.  Below: what the labelled example's y says; "
-           "angles are counter-clockwise (in y as sine and cosine), dx is to the right and dy down (in y as a share of the "
-           "largest shift).")
+GROUPS = {"": "random characters", "letters": "letters only", "maths": "mathematical symbols", "currency": "currency symbols"}
+HEADING = ("Six labelled examples of a task of each kind, two each of its first, middle and last class; from the left: "
+           "the image as it is stored in the pool; after all that the task does to it; to the worker, the same numbers "
+           "in the task's own order of the inputs, which is all that the rule sees.  Below: what the labelled example's "
+           "y says; angles are counter-clockwise (in y as sine and cosine), dx is to the right and dy down (in y as a "
+           "share of the largest shift).")
 
 
 class Kind(NamedTuple):
-    """A kind of task of a set.
+    """A kind of task of a set: the set's name in the mixture, a title, {setting: value} under which the set gives it.
 
-    set          the name of the set in the mixture
-    title        a few words
-    changes      {setting: value} under which the set gives this kind, and perhaps others
     fixed        of glyphs: the group of FIXED_TYPES, "" for a random subset; None elsewhere
     probability  "" or the name of the setting ON_TOP that this row is about
     """
@@ -69,17 +66,17 @@ def kinds_of(config, pools):
 
     What comes on top is among them also where its probability is 0, unless the images are too small for it.
     """
-    kinds = []
+    kinds, share = [], config.augmented
+    moved = " and ".join(word for word, most in (("turned", config.rotation), ("shifted", config.glyph_shift)) if most)
     for name, _ in parse_mixture(config.tasks):
-        plain = dict.fromkeys(ON_TOP, 0.0) | {"tasks": [(name, 1.0)]}
+        changes = dict.fromkeys(ON_TOP, 0.0) | {"tasks": [(name, 1.0)]}
         if name != "glyphs":
-            kinds.append(Kind(name, _title(name), plain))
+            kinds.append(Kind(name, _title(name), changes))
             continue
-        moved = [word for word, most in (("turned", config.rotation), ("shifted", config.glyph_shift)) if most]
-        moved, share = " and ".join(moved) or "upright", config.augmented
-        found = [("", 0.0, "upright")] * (share < 1) + [("", 1.0, moved)] * (share > 0)
-        kinds += [Kind(name, f"Glyphs: {GROUPS.get(fixed, 'random characters')}, {how}", plain | {"augmented": p}, fixed)
-                  for fixed, p, how in [*found, *((group, share, moved) for group in FIXED_TYPES)]]
+        found = [("", 0.0, "upright")] * (share < 1) + [("", 1.0, moved or "upright")] * (share > 0)
+        found += [(group, share, moved or "upright") for group in FIXED_TYPES]
+        kinds += [Kind(name, f"Glyphs: {GROUPS[fixed]}, {how}", changes | {"augmented": p}, fixed)
+                  for fixed, p, how in found]
     first, side = kinds[0], pools[kinds[0].set].side
     for probability, (title, strength, _) in ON_TOP.items():
         value = getattr(config, strength)
@@ -150,7 +147,7 @@ def draw_examples(task, pool, key):
 
 
 def _examples(task, pool, key):
-    """(shape, examples, note): pictures' shape, a few classes of the task as in a panel's numbers, how they are shown."""
+    """(shape, examples, note): the pictures' shape, a few classes' examples as in the numbers, how they are shown."""
     rows, before, x, y = draw_examples(task, pool, key)
     stored = pool.images[rows] / np.float32(255 if pool.images.dtype == np.uint8 else 1)
     low, high = min(0.0, float(stored.min())), max(1.0, float(stored.max()))
@@ -223,49 +220,40 @@ def picture_of(panel, example, stage):
 def draw(numbers):
     """What `numbers_of` gives -> a Matplotlib Figure, 1,600 pixels wide; needs no display."""
     from matplotlib.figure import Figure
-    panels, wide = numbers["panels"], CLASSES * EXAMPLES
+    panels, settings = numbers["panels"], numbers["settings"]
+    mixture = parse_mixture(settings["tasks"], [panel["set"] for panel in panels])
+    sets = ", ".join(_title(name) + f" ({share:.0%})" * (len(mixture) > 1) for name, share in mixture)
     height = 1.42 * len(panels) + 0.95  # inches
     figure = Figure(figsize=(16, height), dpi=100)
-    axes = figure.subplots(len(panels), 1 + wide, squeeze=False, gridspec_kw={
-        "width_ratios": [1.25] + [1] * wide, "left": 0.012, "right": 0.98, "wspace": 0.22, "hspace": 0,
+    axes = figure.subplots(len(panels), 1 + CLASSES * EXAMPLES, squeeze=False, gridspec_kw={
+        "width_ratios": [1.25] + [1] * CLASSES * EXAMPLES, "left": 0.012, "right": 0.98, "wspace": 0.22, "hspace": 0,
         "top": 1 - 0.95 / height, "bottom": 0})
-    style = {"parse_math": False, "va": "top"}
-    figure.text(0.012, 1 - 0.14 / height, _clipped(f"What a worker is given. Tasks of: {_sets(numbers)}", 125), fontsize=14,
-                weight="bold", **style)
-    figure.text(0.012, 1 - 0.42 / height, _wrapped(HEADING, 230), fontsize=9, linespacing=1.3, **style)
+
+    plain = {"va": "top", "parse_math": False}
+    title = f"What a worker is given. Tasks of: {sets}; seed {settings['seed']}"
+    figure.text(0.012, 1 - 0.14 / height, _wrapped(title, 130, 1), fontsize=14, weight="bold", **plain)
+    figure.text(0.012, 1 - 0.42 / height, _wrapped(HEADING, 230), fontsize=9, linespacing=1.3, **plain)
     for ax in axes.flat:
         ax.axis("off")
         ax.set_anchor("NW")
     for panel, (left, *row) in zip(panels, axes):
-        title = _wrapped(_clipped(panel["title"], 60), 30)
-        left.text(0, 1, title, fontsize=10, weight="bold", transform=left.transAxes, **style)
+        title = _wrapped(panel["title"], 30, 2)
+        left.text(0, 1, title, fontsize=10, weight="bold", transform=left.transAxes, **plain)
         left.text(0, 0.84 - 0.12 * title.count("\n"), _wrapped(panel["note"], 44), fontsize=7.5, color="#444444",
-                  transform=left.transAxes, **style)
+                  transform=left.transAxes, **plain)
         for ax, example in zip(row, panel["examples"]):
             pictures = [picture_of(panel, example, stage) for stage in STAGES]
             gap = np.full_like(pictures[0][:, :1], 255)
             ax.imshow(np.hstack([pictures[0], gap, pictures[1], gap, pictures[2]]), cmap="gray", vmin=0, vmax=255,
                       interpolation="nearest")
-            below = [_clipped(example["label"], 66), ", ".join(word.replace(" ", "\xa0") for word in example["words"])]
-            ax.text(0, -0.08, "\n".join(_wrapped(text, 33) for text in below), fontsize=7.5, transform=ax.transAxes, **style)
+            words = ", ".join(word.replace(" ", "\xa0") for word in example["words"])
+            ax.text(0, -0.08, f"{_wrapped(example['label'], 33, 2)}\n{_wrapped(words, 33)}", fontsize=7.5,
+                    transform=ax.transAxes, **plain)
     return figure
 
 
-def _wrapped(text, width):
-    return textwrap.fill(text, width, break_on_hyphens=False)
-
-
-def _sets(numbers):
-    """The mixture in a few words: its sets with their shares, the seed."""
-    mixture = parse_mixture(numbers["settings"]["tasks"], [panel["set"] for panel in numbers["panels"]])
-    names = [_clipped(_title(name), 30) + f" ({share:.0%})" * (len(mixture) > 1) for name, share in mixture]
-    return f"{', '.join(names)}; seed {numbers['settings']['seed']}"
-
-
-def _clipped(text, length):
-    """The text, its middle left out if it is longer."""
-    half = (length - 3) // 2
-    return text if len(text) <= length else f"{text[:half]}...{text[-half:]}"
+def _wrapped(text, width, lines=5):
+    return textwrap.fill(text, width, break_on_hyphens=False, max_lines=lines, placeholder=" ...")
 
 
 # --- The command and the files --------------------------------------------------------------------
