@@ -15,7 +15,8 @@ import numpy as np
 from ops.data.letters import HELD_OUT_LETTERS
 from ops.data.places import data_dir, read_bytes
 from ops.data.pool import Pool, check_pool
-from ops.data.render import SIDE, bundled_fonts, by_class, faces_of, fonts_below, render_face, system_fonts as installed_fonts
+from ops.data.render import SIDE, bundled_fonts, by_class, faces_of, fonts_below, render_face
+from ops.data.render import system_fonts as installed_fonts
 from ops.errors import InputError
 from ops.files import load_npz, save_npz
 
@@ -180,7 +181,7 @@ def _key(asked, installed, digits):
 
 
 def _cached(path, key, characters):
-    """(images, counts) of so many characters kept at `path`; None if there is none, or it is damaged, foreign or made from something else."""
+    """(images, counts) of so many characters kept at `path`; None if there is no such file, damaged, or for another key."""
     try:
         kept = load_npz(path)
         images, counts = kept["images"], kept["counts"]

@@ -43,8 +43,8 @@ def split_dataset(name, path, x, labels, classes):
     counts = np.bincount(labels, minlength=len(classes))
     if counts.min() < 3:
         c = counts.argmin()
-        raise InputError(f"'{path}': class '{classes[c]}' has {counts[c]} examples, too few to keep a third of them for "
-                         "testing; give 3 or more, or leave the class out")
+        raise InputError(f"'{path}': class '{classes[c]}' has {counts[c]} examples, too few to keep a third of them "
+                         "for testing; give 3 or more, or leave the class out")
     train, test = split_rows(labels, len(classes))
     x_train, x_test = (unit(part) if part.dtype == np.uint8 else part for part in (x[train], x[test]))
     return Dataset(name, x_train, labels[train], x_test, labels[test], classes)
@@ -71,7 +71,7 @@ def unit(x):
 
 
 def sum_of_2x2(images):
-    """[..., 2h, 2w] uint8 -> [..., h, w] uint16: the sum of each 2x2 block, the one way images are made smaller here."""
+    """[..., 2h, 2w] uint8 -> [..., h, w] uint16: the sum of each 2x2 block."""
     total = images[..., 0::2, 0::2].astype(np.uint16)
     for row, column in ((0, 1), (1, 0), (1, 1)):
         total += images[..., row::2, column::2]

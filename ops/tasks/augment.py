@@ -143,24 +143,18 @@ def motion_targets(augmentation, motions):
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def reading_order(permutation, dropped, side, x_shift):
-    """Where each input of a task is read from in the kernel's frame: [N0] uint32.
+def reading_order(permutation, dropped):
+    """Where each input of a task is read from in an image with a zero after its N0 cells: [N0] uint32.
 
-    permutation [N0], dropped [N0] bool or None.  The frame holds the image row by row with x_shift zeros on
-    either side of each row, so that an x-shift is another place to start from, and 2 x_shift + 1 zeros after all
-    rows: dropped inputs are read from there.
+    permutation [N0], dropped [N0] bool or None: inputs that are read from that zero.
     """
-    places = permutation
-    if x_shift:
-        places = permutation // side * (side + 2 * x_shift) + permutation % side
     if dropped is not None:
-        end = len(permutation) // side * (side + 2 * x_shift) if x_shift else len(permutation)
-        places = np.where(dropped[permutation], end, places)
-    return places.astype(np.uint32)
+        permutation = np.where(dropped[permutation], len(permutation), permutation)
+    return permutation.astype(np.uint32)
 
 
 @kernel
-def draw_images(images, rows, motions, owners, orders, reading, side, x_shift, threshold, scale, out):
+def draw_images(images, rows, motions, owners, orders, reading, side, threshold, scale, out):
     """images[rows], with all that is done to them, into out [n, N0] float32.
 
     images     [., N0] uint8 or float32, divided by `scale` (float32) as they are read
@@ -176,31 +170,28 @@ def draw_images(images, rows, motions, owners, orders, reading, side, x_shift, t
     turned, moved, slid = len(motions.sin) > 0, len(motions.dy) > 0, len(motions.slides) > 0
     ordered, dropped = len(owners) > 0, len(motions.dice) > 0
     # The one cell more than an image has is the zero that the task's dropped inputs are read from.
-    image, shuffled = np.zeros(features + 1, np.float32), np.zeros(features + 1, np.float32)
-    frame = np.zeros(features // side * (side + 2 * x_shift) + 2 * x_shift + 1 if slid else 0, np.float32)
-    rotated, bordered = np.zeros(features + 1, np.float32), np.zeros((side + 3, side + 3), np.float32)
+    first, second = np.zeros(features + 1, np.float32), np.zeros(features + 1, np.float32)
+    bordered = np.zeros((side + 3, side + 3), np.float32)
     cells, down, right = (np.zeros((side, side), np.uint32), np.zeros((side, side), np.float32),
                           np.zeros((side, side), np.float32))
     for b in range(n):
-        source = images[rows[b]]
+        source, image, other = images[rows[b]], first, second
         dy, dx = (motions.dy[b], motions.dx[b]) if moved else (0, 0)
         if turned:
-            _rotate(source, scale, side, motions.sin[b], motions.cos[b], bordered, cells, down, right, rotated)
-            _shift(rotated, np.float32(1), side, dy, dx, image)
+            _rotate(source, scale, side, motions.sin[b], motions.cos[b], bordered, cells, down, right, other)
+            _shift(other, np.float32(1), side, dy, dx, image)
         elif moved:
             _shift(source, scale, side, dy, dx, image)
         else:
             for i in range(features):
                 image[i] = source[i] / scale
         if ordered:
-            _gather(image, orders[owners[b]], 0, shuffled)
+            _gather(image, orders[owners[b]], other)
+            image, other = other, image
         if slid:
-            _frame_rows(shuffled if ordered else image, side, x_shift, frame)
-            _gather(frame, reading, x_shift - motions.slides[b], out[b])
-        elif ordered:
-            _gather(shuffled, reading, 0, out[b])
-        else:
-            _gather(image, reading, 0, out[b])
+            _shift(image, np.float32(1), side, 0, motions.slides[b], other)
+            image, other = other, image
+        _gather(image, reading, out[b])
         if dropped:
             for i in range(features):
                 if motions.dice[b, i] < threshold:
@@ -208,20 +199,10 @@ def draw_images(images, rows, motions, owners, orders, reading, side, x_shift, t
 
 
 @kernel
-def _gather(values, places, start, target):
-    """target[i] = values[places[i] + start] for all places; start is not negative."""
-    first = np.uint64(start)
+def _gather(values, places, target):
+    """target[i] = values[places[i]] for all places."""
     for i in range(len(places)):
-        target[i] = values[places[i] + first]
-
-
-@kernel
-def _frame_rows(image, side, border, frame):
-    """The image's rows of `side` pixels into a frame, each between `border` cells that stay zero."""
-    width = side + 2 * border
-    for row in range((len(image) - 1) // side):
-        for x in range(side):
-            frame[row * width + border + x] = image[row * side + x]
+        target[i] = values[places[i]]
 
 
 @kernel

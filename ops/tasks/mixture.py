@@ -169,7 +169,8 @@ def sample_task(rng, config, pools, split="train"):
     pool_of_letters = pools["letters"] if "letters" in pools else letters_pool()
     if split != "train":
         characters = letters(split)
-        return sample_letters_task(rng, pool_of_letters, min(config.ways, len(characters)), config.max_shift, characters)
+        ways = min(config.ways, len(characters))
+        return sample_letters_task(rng, pool_of_letters, ways, config.max_shift, characters)
     name = choose_set(rng, parse_mixture(config.tasks, pools))
     pool = pool_of_letters if name == "letters" else pools[name]
     top = {field: value for field, (p, value) in _top_fields(config, pool).items() if p and rng.random() < p}
@@ -196,7 +197,7 @@ def sample_letters_task(rng, pool, ways=10, max_shift=1, characters=None, top={}
     characters = letters("train") if characters is None else characters
     unknown = [c for c in characters if c not in pool.class_names]
     if unknown:
-        raise InputError(f"letters: '{unknown[0]}' is not among those rendered; choose from {''.join(pool.class_names)}")
+        raise InputError(f"letters: '{unknown[0]}' is not among {''.join(pool.class_names)}; choose from these")
     if len(set(characters)) < len(characters):
         raise InputError(f"letters: '{characters}' names one twice; name each once")
     if not 2 <= ways <= len(characters):
@@ -208,8 +209,9 @@ def sample_letters_task(rng, pool, ways=10, max_shift=1, characters=None, top={}
     if top:
         rng.permutation(pool.images.shape[1])  # not used: so it was once, and a seed's tasks are to stay what they are
     augmentation = Augmentation(max_shift, **top)
-    return make_task(rng, f"letters-{names}", f"glyphs 14x14, letters {names}, {augmentation.describe() or 'as they are'}",
-                     pool, [pool.class_names.index(c) for c in names], augmentation)
+    description = f"glyphs 14x14, letters {names}, {augmentation.describe() or 'as they are'}"
+    classes = [pool.class_names.index(c) for c in names]
+    return make_task(rng, f"letters-{names}", description, pool, classes, augmentation)
 
 
 def _glyphs_task(rng, config, pool, top):

@@ -42,7 +42,8 @@ class Task:
     orders        [ways] int, which of the `fixed_orders` each class has, for class_permutations
 
     Afterwards `classes` is their number, `features` is N0, `n_images` the number of all their images, `class_names`
-    their names and `set_name` what logs call the pool.  All arrays that come out are float32 and depend only on the Generator handed in.
+    their names and `set_name` what logs call the pool.  All arrays that come out are float32 and depend only on the
+    Generator handed in.
     Raises InputError, naming the task and the argument, when these do not fit together.
     """
 
@@ -61,8 +62,8 @@ class Task:
         self._images = pool.images.view()
         self._images.flags.writeable = False  # so that the kernel is compiled once for both kinds
         self._scale = np.float32(255 if pool.images.dtype == np.uint8 else 1)
-        self._side, x_shift = pool.side or 0, augmentation.x_shift
-        self._reading = reading_order(permutation, dropped, self._side, x_shift)
+        self._side = pool.side or 0
+        self._reading = reading_order(permutation, dropped)
         self._owners, self._orders = np.zeros(0, np.intp), np.zeros((0, self.features), np.uint32)
         if augmentation.class_permutations:
             pixels = self.features // pool.channels if pool.side else self.features
@@ -161,8 +162,8 @@ class Task:
         out = np.empty((len(rows), self.features), np.float32)
         owners = self._owners[owners] if len(self._owners) else self._owners
         threshold = round(self.augmentation.example_dropout * SIDES_OF_A_DIE)
-        draw_images(self._images, rows, motions, owners, self._orders, self._reading, self._side,
-                    self.augmentation.x_shift, threshold, self._scale, out)
+        draw_images(self._images, rows, motions, owners, self._orders, self._reading, self._side, threshold,
+                    self._scale, out)
         extras = self.augmentation.extras
         return out, motion_targets(self.augmentation, motions) if extras else np.zeros((len(rows), 0), np.float32)
 

@@ -343,13 +343,15 @@ TYPE = GLOBAL % (b"numpy", b"dtype") + b"U\x02%sK\x00K\x01\x87R"
     b"}(K\x01" + b"q\x00h\x00\x86" * 200 + b"K\x01u.", b"}K\x01" + b"q\x00h\x00\x86" * 200 + b"K\x01s.",  # as keys
     b"(K\x01" + b"q\x00h\x00\x86" * 200 + b"K\x01d.", b"\x8f(K\x01" + b"q\x00h\x00\x86" * 200 + b"\x90.",
     b"}r\xff\xff\xff\xff.",  # a memo of 4 billion places
-    b"B\xff\xff\xff\x7fabc", b"\x8e" + b"\xff" * 7 + b"\x0fabc", b"\x96" + b"\xff" * 5 + b"\0\0\0.", b"\x95" + b"\xff" * 8,
+    b"B\xff\xff\xff\x7fabc", b"\x8e" + b"\xff" * 7 + b"\x0fabc", b"\x96" + b"\xff" * 5 + b"\0\0\0.",
+    b"\x95" + b"\xff" * 8,
     ARRAY + b"(K\x01J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86" + TYPE % b"u1" + b"\x89U\x01atb.",  # 4 EB of images
     ARRAY + b"(K\x01K\x01K\x01\x86" + TYPE % b"O8" + b"\x89]K\x01atb.",  # of objects
     GLOBAL % (b"numpy", b"ndarray") + b"J\xff\xff\xff\x7f\x85\x85R.",  # made at that size
     GLOBAL % (b"_codecs", b"encode") + b"}U\x08__code__K\x01s\x86b.",  # a stand-in's own parts set
     GLOBAL % (b"_codecs", b"encode") + b"N}U\x07__new__K\x01s\x86b.", ARRAY + b"N}U\x04rowsK\x01s\x86b.",
-    GLOBAL % (b"_codecs", b"encode") + b"X\x01\0\0\0aU\x05rot13\x86R.", b"\x80\x02", b"\x80\x09N.", b"P1\n.", b"\x82\x01."])
+    GLOBAL % (b"_codecs", b"encode") + b"X\x01\0\0\0aU\x05rot13\x86R.", b"\x80\x02",
+    b"\x80\x09N.", b"P1\n.", b"\x82\x01."])
 def test_hostile_pickles_cost_nothing(tmp_path, raw):
     make_cifar_python(tmp_path)
     path = tmp_path / "cifar-10-batches-py" / "data_batch_1"

@@ -1,4 +1,4 @@
-"""Letters and the 1,000 characters of the glyph tasks: which they are, how they are drawn, the file they are kept in."""
+"""Letters and the 1,000 characters of the glyph tasks: which they are, how they are drawn, how they are kept."""
 import os
 import shutil
 import struct
@@ -36,7 +36,8 @@ def few(monkeypatch):
     """A list of 50 characters, quickly rendered in two faces, beside the fonts that a test adds."""
     kinds, alike = read_characters()
     chosen = list(kinds)[::20]
-    monkeypatch.setattr(glyphs, "read_characters", lambda digits: ({c: kinds[c] for c in chosen}, {c: c for c in chosen}))
+    listed = {c: kinds[c] for c in chosen}, {c: c for c in chosen}
+    monkeypatch.setattr(glyphs, "read_characters", lambda digits: listed)
     monkeypatch.setattr(glyphs, "bundled_fonts", lambda: [FONTS["DejaVuSans.ttf"], FONTS["DejaVuSerif.ttf"]])
 
 
@@ -212,7 +213,8 @@ def test_what_is_drawn_is_the_character(pool):
 def test_symbol_fonts_are_not_misread():
     def codes(name):
         return "".join(sorted(map(chr, true_codes(open_face(FONTS[name]))))).strip()
-    assert codes("cmex10.ttf") == "" and render_face(FONTS["cmex10.ttf"], letters()) == {}  # brackets at the codes of digits and letters
+    assert codes("cmex10.ttf") == ""  # brackets at the codes of digits and letters
+    assert render_face(FONTS["cmex10.ttf"], letters()) == {}
     assert codes("cmsy10.ttf") == letters(case="upper")  # script capitals; arrows at the lower case's codes
     assert "<" not in codes("cmr10.ttf") and {"(", "A", "z", "!"} < set(codes("cmr10.ttf"))
     assert all(c.isascii() for c in codes("cmmi10.ttf"))  # Greek letters at Latin-1's codes

@@ -213,8 +213,8 @@ def test_values_outside_0_to_1_are_scaled_and_said_so():
 
 def test_the_picture_shows_images_and_words(sheet):
     figure = contact_sheet.draw(json.loads(json.dumps(sheet)))
-    shown = [text.get_text().replace("\xa0", " ") for text in [*figure.texts, *(t for ax in figure.axes for t in ax.texts)]]
-    shown = [" ".join(text.split()) for text in shown]
+    texts = [*figure.texts, *(text for ax in figure.axes for text in ax.texts)]
+    shown = [" ".join(text.get_text().split()) for text in texts]  # \xa0 is a blank here too
     drawn = [np.asarray(ax.images[0].get_array()) for ax in figure.axes if ax.images]
     assert len(drawn) == 6 * len(sheet["panels"])
     for picture, (panel, example) in zip(drawn, [(p, e) for p in sheet["panels"] for e in p["examples"]]):

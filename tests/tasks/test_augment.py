@@ -72,7 +72,7 @@ def moved_by(pool, rows, dy=(), dx=(), sin=(), cos=()):
     images = pool.images.view()
     images.flags.writeable = False
     draw_images(images, np.array(rows), motions, np.zeros(0, np.intp), np.zeros((0, features), np.uint32),
-                reading_order(np.arange(features), None, pool.side, 0), pool.side, 0, 0,
+                reading_order(np.arange(features), None), pool.side, 0,
                 np.float32(255 if images.dtype == np.uint8 else 1), out)
     return out.reshape(len(rows), pool.channels, pool.side, pool.side)
 
