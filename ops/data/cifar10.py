@@ -166,7 +166,7 @@ class Unpickler(pickle._Unpickler):
     def find_class(self, module, name):
         """The stand-in for a name; ValueError for any but the five."""
         if (module, name) not in self.NAMES:
-            raise ValueError(f"it asks for {module}.{name}, which a dict of arrays does not need"[:200])
+            raise ValueError(f"it asks for {ascii(f'{module}.{name}'[:80])}, which a dict of arrays does not need")
         return self.NAMES[module, name]
 
     def build(self):

@@ -40,7 +40,8 @@ class Config:
     pairs: int = setting(3, "M, pairs of labelled batches after each inner step", low=1)
     shots: int = setting(10, "labelled examples per class in each batch", low=1)
     # tasks
-    ways: int = setting(10, "classes of a task", low=2)
+    ways: int = setting(10, "classes of a task; a user's file of fewer gives all it has, held-out letters 12 at most",
+                        low=2)
     case: str = setting("both", "letters to draw from: both cases, or the 26 upper-case ones (workshop)",
                         choices=("both", "upper"))
     max_shift: int = setting(1, "largest random shift of an image, pixels each way", low=0)
