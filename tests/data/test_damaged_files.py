@@ -48,6 +48,8 @@ FUZZED = {
     "ImageNet": (make_imagenet, "imagenet16-heldout", "imagenet16/heldout_classes.npz"),
     "Omniglot": (lambda f: make_omniglot(f, np.savez_compressed), "omniglot", "omniglot_28.npz"),
     "review": (make_imdb, "imdb", "aclImdb/train/neg/0_1.txt"),
+    "user's": (lambda f: make_user(f / "mine.npz"), None, "mine.npz"),
+    "user's, compressed": (lambda f: make_user(f / "mine.npz", save=np.savez_compressed), None, "mine.npz"),
     "cache of reviews": (lambda f: make_imdb(f) or load_dataset("imdb", str(f)), "imdb", imdb.CACHE)}
 
 
@@ -55,7 +57,7 @@ FUZZED = {
 def test_a_damaged_file_is_read_or_refused(tmp_path, kind):
     make, name, place = FUZZED[kind]
     make(tmp_path)
-    path, g, read = tmp_path / place, rng(len(kind)), 0
+    path, g, read, name = tmp_path / place, rng(len(kind)), 0, name or str(tmp_path / place)
     whole = load_dataset(name, str(tmp_path))
     for content in mutations(path.read_bytes(), g, 60):
         path.write_bytes(content)

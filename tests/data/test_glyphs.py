@@ -76,16 +76,6 @@ def test_the_pool_of_letters_is_of_all_letters_and_is_shared_and_read_only():
         pool.images[0, 0] = 1
 
 
-def test_letters_are_centred_in_their_box():
-    images = letters_pool().images.reshape(-1, 14, 14)
-    extents = []
-    for ink in (images.any(1), images.any(2)):
-        first, last = ink.argmax(1), 13 - ink[:, ::-1].argmax(1)
-        assert (first + last == 13).all()
-        extents.append(last - first + 1)
-    assert (np.maximum(*extents) == BOX).all()
-
-
 # ---- the list of characters
 
 def test_the_list_is_sorted_and_says_what_unicode_says():
@@ -106,21 +96,36 @@ def test_there_are_a_thousand_characters_and_digits_only_when_asked_for(digits):
     assert not set(HELD_OUT_LETTERS) & set(kinds) and set(letters("train")) <= set(kinds)
 
 
+def test_no_digit_no_held_out_letter_and_nothing_that_looks_like_one_is_listed():
+    listed = set(read_characters()[0])
+    for char in listed:
+        assert not any(unicodedata.category(c) in ("Nd", "No", "Nl") or c.isnumeric() or c in HELD_OUT_LETTERS
+                       for c in char + unicodedata.normalize("NFKD", char))
+        assert "DIGIT" not in unicodedata.name(char)
+    assert not set("\u01bb\u01bc\u01bd\u0417\u0437\u0431") & listed  # 2 with stroke, ze, be ...
+    look_alikes = "\u0392\u0395\u039d\u03a4\u0412\u0415\u0422\u0435\u0432\u0442\u043f\u0578\u0581\u050c\u22a4\u05d7"
+    variants = "\u0388\u0401\u0400\u0451\u1f18\u04ac\u00c9\u00d1\u01e6\u0158\u0164\u20a6\u20ae\u0e3f"
+    assert not set(look_alikes + variants) & listed
+    for same in ("A\u0391\u0410", "O\u039f\u041e", "a\u0430", "\u2206\u0394"):  # Latin, Greek and Cyrillic A ...
+        assert len(set(same) & listed) == 1, same
+
+
 # ---- the pool
 
 def test_the_pool_fits_together_and_has_a_thousand_classes(pool):
     check_pool(pool)
     assert pool.name == "glyphs" and pool.images.dtype == np.uint8 and pool.side == 14 and pool.channels == 1
-    assert len(pool.counts) == len(set(pool.class_names)) == 1000
-    assert all(len(c) == 1 for c in pool.class_names) and list(pool.class_names) == sorted(pool.class_names)
-    assert pool.counts.min() >= 2  # a pair of batches needs two
-    assert np.median(pool.counts) >= 10
+    assert 950 < len(pool.counts) <= 1000 and set(pool.class_names) <= set(read_characters()[0])  # by Matplotlib's version
+    assert list(pool.class_names) == sorted(set(pool.class_names))
+    assert pool.counts.min() >= 2 and np.median(pool.counts) >= 10  # a pair of batches needs two
+    assert (pool.images.max(1) >= 64).all()
+    assert len(np.unique(pool.images, axis=0)) == len(pool.images)
 
 
 def test_the_groups_are_what_their_names_say_and_hold_every_class_once(pool):
     names = list(pool.groups)
     assert names == ["currency", "letters", "maths", "punctuation"]
-    assert sorted(c for name in names for c in pool.groups[name]) == list(range(1000))
+    assert sorted(c for name in names for c in pool.groups[name]) == list(range(len(pool.counts)))
     category = [unicodedata.category(c) for c in pool.class_names]
     for name, first in (("letters", "L"), ("punctuation", "P"), ("currency", "Sc")):
         assert all(category[c].startswith(first) for c in pool.groups[name])
@@ -129,20 +134,6 @@ def test_the_groups_are_what_their_names_say_and_hold_every_class_once(pool):
     scripts = {unicodedata.name(pool.class_names[c]).split()[0] for c in pool.groups["letters"]}
     assert {"LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "GEORGIAN", "HEBREW", "ARABIC"} <= scripts
     assert any(unicodedata.decomposition(c) for c in pool.class_names if "LATIN" in unicodedata.name(c))
-
-
-def test_no_digit_is_there(pool):
-    for char in pool.class_names:
-        assert unicodedata.category(char) not in ("Nd", "No", "Nl")
-        assert not any(c.isnumeric() for c in unicodedata.normalize("NFKD", char))
-        assert "DIGIT" not in unicodedata.name(char)
-    assert not set("\u01bb\u01bc\u01bd\u0417\u0437\u0431") & set(pool.class_names)  # 2 with stroke, ze, be ...
-
-
-def test_no_held_out_letter_nor_its_look_alike_in_another_script_is_there(pool):
-    look_alikes = "\u0392\u0395\u039d\u03a4\u0412\u0415\u0422\u0435\u0432\u0442\u043f\u0578\u0581\u050c\u22a4\u05d7"
-    variants = "\u0388\u0401\u0400\u0451\u1f18\u04ac\u00c9\u00d1\u01e6\u0158\u0164\u20a6\u20ae\u0e3f"
-    assert not set(HELD_OUT_LETTERS + look_alikes + variants) & set(pool.class_names)
 
 
 @pytest.mark.parametrize("name", ["DejaVuSans.ttf", "DejaVuSerif-Italic.ttf", "STIXGeneral.ttf"])
@@ -164,42 +155,17 @@ def test_the_italic_pe_which_is_an_n_is_left_out_and_the_upright_el_stays():
     assert "3" in render_honest_face(FONTS["DejaVuSans.ttf"], "3a", digits=True)
 
 
-def test_one_of_latin_greek_and_cyrillic_a_stays(pool):
-    for same in ("A\u0391\u0410", "O\u039f\u041e", "a\u0430", "\u2206\u0394"):
-        assert len(set(same) & set(pool.class_names)) == 1, same
-
-
-def test_no_two_characters_are_the_same_picture_in_all_their_common_faces(pool):
-    faces = [render_face(path, pool.class_names) for name, path in FONTS.items()
-             if name.startswith(("DejaVuSans", "DejaVuSerif", "STIXGen"))]
-    differ, common = np.zeros((2, 1000, 1000), bool)
-    for face in faces:
-        has = np.array([c in face for c in pool.class_names])
-        codes = {}
-        picture = np.array([codes.setdefault(face[c].tobytes(), len(codes)) if c in face else -1
-                            for c in pool.class_names])
-        common |= has[:, None] & has
-        differ |= has[:, None] & has & (picture[:, None] != picture)
-    np.fill_diagonal(common, False)
-    assert not (common & ~differ).any()
-
-
 # ---- how they are drawn
 
-def test_no_image_is_blank_and_none_occurs_twice(pool):
-    assert (pool.images.max(1) >= 64).all()
-    assert len(np.unique(pool.images, axis=0)) == len(pool.images)
-
-
 def test_images_are_centred_and_fill_their_box(pool):
-    images = pool.images.reshape(-1, 14, 14)
-    ink = [images.any(1), images.any(2)]
-    extents = []
-    for line in ink:
-        first, last = line.argmax(1), 13 - line[:, ::-1].argmax(1)
-        assert np.abs(first + last - 13).max() <= 1  # a faint edge may round to 0
-        extents.append(last - first + 1)
-    assert (np.maximum(*extents) <= BOX).all() and (np.maximum(*extents) >= BOX - 1).all()
+    for images, loss in ((letters_pool().images, 0), (pool.images, 1)):  # of whole grey levels a faint edge may be 0
+        extents = []
+        for ink in (images.reshape(-1, 14, 14).any(1), images.reshape(-1, 14, 14).any(2)):
+            first, last = ink.argmax(1), 13 - ink[:, ::-1].argmax(1)
+            assert np.abs(first + last - 13).max() <= loss
+            extents.append(last - first + 1)
+        longest = np.maximum(*extents)
+        assert longest.max() == BOX and longest.min() >= BOX - loss
 
 
 def test_what_is_drawn_is_the_character(pool):
@@ -401,7 +367,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(few, tmp_path):
 # ---- classes for a task
 
 def test_a_task_never_holds_two_classes_that_look_alike(pool):
-    label = np.arange(1000)
+    label = np.arange(len(pool.counts))
     for classes in pool.alike:
         label[list(classes)] = classes[0]
     for pair in ("Cc", "Oo", "Ss", "Xx", "K\u041a"):
@@ -414,13 +380,13 @@ def test_a_task_never_holds_two_classes_that_look_alike(pool):
         assert len(set(classes)) == len(set(label[classes])) == 30 and (np.diff(classes) > 0).all()
         assert set(different_classes(rng, pool, 10, groups[seed % 4])) <= set(pool.groups[groups[seed % 4]])
         drawn.update(classes)
-    assert len(drawn) > 990
+    assert len(drawn) > 0.99 * len(pool.counts)
     one, again, other = (different_classes(np.random.default_rng(s), pool, 20) for s in (5, 5, 6))
     assert (one == again).all() and not (one == other).all()
 
 
 def test_classes_that_are_not_to_be_had_are_refused(pool):
-    rng, most = np.random.default_rng(0), 1000 - sum(len(classes) - 1 for classes in pool.alike)
+    rng, most = np.random.default_rng(0), len(pool.counts) - sum(len(classes) - 1 for classes in pool.alike)
     refused(["no group 'digits'", "maths"], different_classes, rng, pool, 5, "digits")
     refused([f"{most + 1} ways of {most} different"], different_classes, rng, pool, most + 1)
     refused(["of currency"], different_classes, rng, pool, 100, "currency")

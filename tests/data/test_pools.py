@@ -176,17 +176,6 @@ def test_a_users_pool_is_the_training_split_of_load_dataset(tmp_path, shape, sid
     assert task.name == "my_data.npz-3" and task.augmentation == Augmentation(max_shift=1 if side else 0)
 
 
-def test_a_users_set_has_as_many_ways_as_asked_for_or_there_are(tmp_path):
-    path = str(tmp_path / "mine.npz")
-    make_user(path, n=600, classes=20)
-    for ways, expected in ((4, 4), (30, 20)):
-        c = config(path, ways=ways)
-        pools, g = open_pools(parse_mixture(path), c), rng()
-        tasks = [sample_task(g, c, pools) for _ in range(40)]
-        assert {t.classes for t in tasks} == {expected}
-        assert {name for t in tasks for name in t.class_names} == set(map(str, range(0, 200, 10)))
-
-
 def test_bytes_are_not_made_floats_on_their_way_into_a_pool(tmp_path):
     path = str(tmp_path / "mine.npz")
     for shape in ((40, 40), (40, 40, 3)):

@@ -143,6 +143,6 @@ def make_imagenet_train(folder, labels, name="train_data_batch_1.npz"):
     return data
 
 
-def make_user(path, shape=(3, 3), n=90, classes=3, kind=np.uint8):
+def make_user(path, shape=(3, 3), n=90, classes=3, kind=np.uint8, save=np.savez):
     y = rng(2).permutation(np.arange(n) % classes) * 10
-    np.savez(path, x=rng(1).integers(0, 256, (n,) + shape).astype(kind), y=y)
+    save(path, x=rng(1).integers(0, 256, (n,) + shape).astype(kind), y=y)

@@ -93,10 +93,12 @@ def test_held_out_letters_and_a_users_classes_give_what_they_have_to_many_ways(t
     make_user(path, (3, 3), n=320, classes=15)
     c = config(path, ways=ways, shots=5)
     pools = open_pools(parse_mixture(path), c)
-    heldout, own = sample_task(rng(), c, pools, "heldout"), sample_task(rng(), c, pools)
+    heldout, g = sample_task(rng(), c, pools, "heldout"), rng()
     assert heldout.classes == min(ways, 12) and set(heldout.class_names) <= set(HELD_OUT_LETTERS)
-    assert own.classes == min(ways, 15) and own.set_name == "mine.npz"
     heldout.labelled_pair(rng(), c.shots, 1)
+    own = [sample_task(g, c, pools) for _ in range(40)]
+    assert {(task.classes, task.set_name) for task in own} == {(min(ways, 15), "mine.npz")}
+    assert {name for task in own for name in task.class_names} == set(map(str, range(0, 150, 10)))
 
 
 def test_training_letters_are_not_fewer_than_asked_for():
