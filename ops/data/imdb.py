@@ -8,16 +8,17 @@ A word: the text in lower case, "<br />" taken for a blank, is cut into runs of 
 of any script, an apostrophe between two of them being part of the word ("don't").
 """
 import collections
+import contextlib
 import hashlib
 import os
 import re
 
 import numpy as np
 
+from ops.data.labelled import Dataset
+from ops.data.places import Source, place_of, read_bytes, read_npz
 from ops.errors import InputError
 from ops.files import save_npz
-from ops.data.places import Source, place_of, read_bytes, read_npz
-from ops.data.labelled import Dataset
 
 IMDB = Source("the Large Movie Review Dataset (aclImdb_v1.tar.gz, unpacked)", "aclImdb",
               "https://ai.stanford.edu/~amaas/data/sentiment")
@@ -26,6 +27,7 @@ VOCABULARY = 1000
 UNKNOWN, START, END = VOCABULARY, VOCABULARY + 1, VOCABULARY + 2
 FEATURES = VOCABULARY + 3
 PACKED = -(-FEATURES // 8)  # bytes of a row in the cache, 8 inputs each
+PARTS = ("x_train", "y_train", "x_test", "y_test")
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 BREAK = re.compile(r"<br\s*/?>")
 CACHE = "aclImdb_bag_of_words.npz"
@@ -42,18 +44,14 @@ def load_imdb(name, folder):
     """
     base = place_of(folder, IMDB)
     listing = {(split, c): _list(base, split, c) for split in SPLITS for c in (0, 1)}
-    key = _key(listing)
-    cache = os.path.join(folder, CACHE)
+    key, cache = _key(listing), os.path.join(folder, CACHE)
     arrays = _cached(cache, key)
     if arrays is None:
         arrays = read_reviews(listing)
-        try:
-            packed = {f"x_{split}": np.packbits(arrays[f"x_{split}"], axis=1) for split in SPLITS}
+        packed = {part: np.packbits(array, axis=1) for part, array in arrays.items() if part[0] == "x"}
+        with contextlib.suppress(InputError):  # a folder that cannot be written: slower the next time, no worse
             save_npz(cache, arrays | packed | {"key": np.array(key)})
-        except InputError:
-            pass  # slower the next time, no worse
-    return Dataset(name, *(arrays[part].astype(np.float32 if part[0] == "x" else np.intp)
-                           for part in ("x_train", "y_train", "x_test", "y_test")), CLASSES)
+    return Dataset(name, *(arrays[part].astype(np.float32 if part[0] == "x" else np.intp) for part in PARTS), CLASSES)
 
 
 def words_of(text):
@@ -135,17 +133,13 @@ def _key(listing):
 
 def _cached(path, key):
     """The arrays of a cache made for `key`; None if there is none or anything is wrong with it."""
-    names = ("x_train", "y_train", "x_test", "y_test")
     try:
-        found, *arrays = read_npz(path, ("key",) + names)
+        found, *arrays = read_npz(path, ("key", *PARTS))
     except InputError:
         return None
-    arrays = dict(zip(names, arrays))
-    if found.shape != () or str(found) != key:
+    # The zip's sums guard what is read, but a header that is damaged may ask for less.
+    rows = [array.shape[:1] for array in arrays]
+    if str(found) != key or rows[::2] != rows[1::2] or any(x.shape[1:] != (PACKED,) for x in arrays[::2]):
         return None
-    for split in SPLITS:
-        x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
-        if x.dtype != np.uint8 or y.dtype != np.uint8 or x.shape != (len(y), PACKED):
-            return None
-        arrays[f"x_{split}"] = np.unpackbits(x, axis=1, count=FEATURES)
-    return arrays
+    return {part: np.unpackbits(array, axis=1, count=FEATURES) if part[0] == "x" else array
+            for part, array in zip(PARTS, arrays)}
