@@ -146,7 +146,7 @@ def batch_norm(u, axes, of=None):
 @fast(dense.relu)
 def relu(u):
     """max(u, 0), any shape; its derivative at 0 is 0."""
-    return np.where(u > 0, u, 0.0)
+    return np.where(u <= 0, 0.0, u)
 
 
 def sigmoid(u):
@@ -209,7 +209,7 @@ def with_ones(x):
 def solve_ridge(A, y, ridge):
     """C of A [..., K, F], y [..., K, targets] -> [..., F, targets]; NaN where the matrix is singular."""
     At = np.swapaxes(A, -1, -2)
-    return np.linalg.solve(np.matmul(At, A) + ridge * np.eye(A.shape[-1]), np.matmul(At, y))  # (App.23)
+    return np.linalg.solve(np.matmul(At, A) + ridge * np.eye(A.shape[-1], dtype=A.dtype), np.matmul(At, y))  # (App.23)
 
 
 @fast(ridge.prediction_error)
@@ -270,7 +270,7 @@ def lateral(h, theta, name):
     """(S + S') / sqrt 2 without its diagonal, S the readout of h [B, N, H] with itself: [N, N]."""
     N = h.shape[1]
     S = low_rank_readout(h, h, theta, name) / N ** 0.5                      # (App.48, 50, 52, 54)
-    return np.where(np.eye(N) > 0, 0.0, (S + S.T) / 2 ** 0.5)               # (within App.49, 51, 53, 55)
+    return np.where(np.eye(N) > 0, 0.0, (S + S.T) / 2 ** 0.5)               # (in App.49, 51, 53, 55)
 
 
 def planes(W, x_lower, x, h_lower, h, theta):
@@ -279,7 +279,7 @@ def planes(W, x_lower, x, h_lower, h, theta):
     x_lower [B, I], x [B, J]: x^(l-1), x^l standardised per unit; h_lower [B, I, H], h [B, J, H]: h^(l-1), h^l.
     """
     Wn = W / np.sqrt(np.mean(W ** 2, axis=0) + EPS)                         # (D5)
-    sq = np.sqrt(1 + Wn ** 2) - 1                                           # (within App.51, 55)
+    sq = np.sqrt(1 + Wn ** 2) - 1                                           # (in App.51, 55)
     plane1 = Wn                                                             # (App.41)
     plane2 = Wn ** 2 * np.sign(Wn)                                          # (App.42)
     plane3 = low_rank_readout(h_lower, h, theta, "zero")                    # (App.43)
@@ -420,5 +420,7 @@ def meta_gradient(theta, phi, x, labelled, lr=3e-4, norm_eps=1.0, ridge=0.1, cos
 
 
 if __name__ == "__main__":
+    import sys
+
     from ops.rule.tell import tell
-    tell()
+    tell(sys.modules[__name__])

@@ -232,10 +232,10 @@ def gradient(fun, tree):
     _held, _budget = 0, BUDGET
     leaves, rebuild = flatten(tree)
     (end, other), roots = _record(lambda boxes: fun(rebuild(boxes)), leaves, range(len(leaves)))
-    grads = _pull_back([(end, np.ones((), end._value.dtype))], roots)
+    grads = _pull_back([(end, np.ones((), end._value.dtype))] if isbox(end) else [], roots)
     grads = [np.zeros_like(a) if g is None else np.asarray(g, a.dtype) for g, a in zip(grads, leaves)]
     others, rebuild_other = flatten(other)
-    return end._value, rebuild(grads), rebuild_other([getval(a) for a in others])
+    return getval(end), rebuild(grads), rebuild_other([getval(a) for a in others])
 
 
 def remat(fun):

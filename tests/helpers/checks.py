@@ -1,11 +1,13 @@
 """What the tests of the rule share: our own finite-difference check, and makers of random problems."""
+import contextlib
 
+import autograd.numpy as anp
 import numpy as np
-from autograd.core import make_vjp
-
+from autograd.tracer import getval
 
 import unsup_meta as um
-from ops.rule.primitive import block
+from ops.rule.fast import definitions_in_use, use_definitions
+from ops.rule.primitive import block, flatten, gradient
 
 STEP = 1e-8  # of a finite difference; larger ones carry some ReLU across its kink (1e-6 already does)
 
@@ -21,23 +23,35 @@ def relative_error(a, b):
     return np.inf if np.isnan(error) else float(error / scale if scale > 0 else error)
 
 
-def float_arrays(args):
-    """Positions of the arguments that are float arrays."""
-    return [i for i, a in enumerate(args) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
+@contextlib.contextmanager
+def definitions(on=True):
+    """Within, the definitions of unsup_meta.py run (or the kernels)."""
+    before = definitions_in_use()
+    use_definitions(on)
+    try:
+        yield
+    finally:
+        use_definitions(before)
 
 
-def run_vjp(fun, args, g, wanted=None):
-    """(fun(*args), [gradient of <g, fun> with respect to args[i] for i in wanted]); wanted: every float array."""
-    wanted = float_arrays(args) if wanted is None else list(wanted)
+def values(fun, args):
+    """The arrays of fun(*args), whatever tree it returns."""
+    return [np.asarray(a) for a in flatten(fun(*args))[0]]
 
-    def of_wanted(values):
-        full = list(args)
-        for k, i in enumerate(wanted):
-            full[i] = values[k]
-        return fun(*full)
 
-    vjp, value = make_vjp(of_wanted, [args[i] for i in wanted])
-    return value, vjp(g)
+def run_vjp(fun, args, gs, wanted):
+    """(arrays of fun(*args), [gradient of sum <g, array> with respect to leaf i of args, for i in wanted])."""
+    leaves, rebuild = flatten(list(args))
+
+    def objective(some):
+        full = list(leaves)
+        for i, value in zip(wanted, some):
+            full[i] = value
+        outs = flatten(fun(*rebuild(full)))[0]
+        return sum(anp.sum(out * g) for out, g in zip(outs, gs)), [getval(out) for out in outs]
+
+    _, grads, outs = gradient(objective, [leaves[i] for i in wanted])
+    return outs, grads
 
 
 def partly_aligned_direction(gradient, rng):
@@ -51,61 +65,47 @@ def partly_aligned_direction(gradient, rng):
     return direction / np.abs(direction).max()
 
 
-def quotient(fun, point, direction, step, g=1.0):
-    """Central difference of <g, fun> at `point` along `direction`; outputs are subtracted before they are summed."""
-    forward, back = fun(point + step * direction), fun(point - step * direction)
-    return float(np.sum(g * (forward - back)) / (2 * step))
+def check_vjp(fun, args, wanted, rng, step=STEP, tol=1e-5, directions=2):
+    """Assert that the VJP of `fun` agrees with central differences in float64; returns the worst relative error.
 
-
-def check_vjp(fun, args, wanted, rng, step=STEP, tol=1e-5, directions=3):
-    """Assert that autograd's VJP of `fun` agrees with central differences; returns the worst relative error.
-
-    For each argument in `wanted` (positions; None for every float array), along `directions` random
-    directions, in float64.  With outputs near 1 their rounding, 1e-16, leaves an error of 1e-16 / step
-    = 1e-8 in each quotient, 1e-8 to 1e-7 after the rounding inside the primitive, and 5e-6 at worst
-    (20 seeds of every primitive) where a gradient nearly cancels; `tol` is a thousandth of the
-    smallest error looked for (1%).  The error is
-    relative to |derivative|, at least half the gradient's length if the gradient is right.  `rng` must
-    not be the one that drew `args`: with g = args[0], say, a normalisation has no gradient at all.
+    For each leaf of args in `wanted`, along random directions.  Outputs near 1 are rounded by 1e-16, which leaves
+    an error of 1e-8 to 1e-7 in each quotient and more where a gradient nearly cancels; `tol` is a thousandth of
+    the smallest error looked for (1%).  The error is relative to |derivative|, at least half the gradient's
+    length if the gradient is right.  `rng` must not be the one that drew `args`.
     """
-    args = list(args)
-    wanted = float_arrays(args) if wanted is None else list(wanted)
-    assert all(args[i].dtype == np.float64 for i in wanted)
-    value = fun(*args)
-    g = rng.standard_normal(np.shape(value))
-    _, grads = run_vjp(fun, args, np.asarray(g), wanted)
-    worst = 0.0
-    for i, gradient in zip(wanted, grads):
-        assert np.shape(gradient) == args[i].shape, f"argument {i}: gradient of shape {np.shape(gradient)}"
-        of_one = lambda a, i=i: fun(*args[:i], a, *args[i + 1:])
+    leaves, rebuild = flatten(list(args))
+    gs = [rng.standard_normal(a.shape) for a in values(fun, args)]
+    worst, grads = 0.0, run_vjp(fun, args, gs, wanted)[1]
+    for i, claimed_gradient in zip(wanted, grads):
         for _ in range(directions):
-            direction = partly_aligned_direction(gradient, rng)
-            claimed = float(np.sum(gradient * direction))
-            found = quotient(of_one, args[i], direction, step, g)
-            error = abs(found - claimed) / max(abs(claimed), 1e-3)
-            assert error < tol, f"argument {i}: VJP gives {claimed:.8g}, finite differences {found:.8g}"
+            direction = partly_aligned_direction(claimed_gradient, rng)
+            ahead, behind = (values(fun, rebuild(leaves[:i] + [leaves[i] + sign * step * direction] + leaves[i + 1:]))
+                             for sign in (1, -1))
+            found = sum(float(np.sum(g * (a - b))) for g, a, b in zip(gs, ahead, behind)) / (2 * step)
+            claimed = float(np.sum(claimed_gradient * direction))
+            error = abs(found - claimed) / max(abs(claimed), 1e-2)
+            assert error < tol, f"leaf {i}: VJP gives {claimed:.8g}, finite differences {found:.8g}"
             worst = max(worst, error)
     return worst
 
 
-def with_scaled_gradients(op, scale_of):
-    """A copy of `op` whose gradient of argument i is off by the factor scale_of(i)."""
-    def vjp(g, tape, wanted):
-        positions = sorted(wanted)
-        grads = run_vjp(op, tape["args"], g, positions)[1]
-        return {i: grad * scale_of(i) for i, grad in zip(positions, grads)}
+def _off_vjp(g, tape, wanted):
+    return {0: g * tape["factor"]}
 
-    @block(vjp=vjp)
-    def copy(*args, tape):
-        tape.update(args=args)
-        return op(*args)
 
+@block(vjp=_off_vjp)
+def off(a, factor, *, tape):
+    """a, with a gradient that is off by `factor`."""
+    tape.update(factor=factor)
+    return a
+
+
+def with_scaled_gradients(fun, factor_of):
+    """A copy of `fun` whose gradient of leaf i of its arguments is off by factor_of(i)."""
+    def copy(*args):
+        leaves, rebuild = flatten(list(args))
+        return fun(*rebuild([a if a is None else off(a, factor_of(i)) for i, a in enumerate(leaves)]))
     return copy
-
-
-def channels_first(tensors):
-    """Tensors [B, N, C], as `hidden_states` returns them, in the order [C, B, N] of all that computes with them."""
-    return [np.transpose(a, (2, 0, 1)) for a in tensors]
 
 
 def random_theta(rng, batch_size, hdims=5, delta=3, top=4, rank=2, dtype=np.float64):
@@ -146,9 +146,7 @@ def random_problem(seed, sizes, batch_size, U=3, M=2, K=8, classes=3, dtype=np.f
     return theta, phi, x, random_labelled(rng, U, M, K, sizes[0], classes, dtype)
 
 
-def as_dtype(problem, dtype):
-    """The same (theta, phi, x, labelled) in another precision."""
-    theta, phi, x, labelled = problem
-    return ({name: a.astype(dtype) for name, a in theta.items()},
-            [um.Layer(*(a.astype(dtype) for a in layer)) for layer in phi],
-            x.astype(dtype), tuple(a.astype(dtype) for a in labelled))
+def as_dtype(tree, dtype):
+    """The same tree with its float arrays in another precision."""
+    leaves, rebuild = flatten(tree)
+    return rebuild([a.astype(dtype) if isinstance(a, np.ndarray) else a for a in leaves])

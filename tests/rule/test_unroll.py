@@ -1,8 +1,11 @@
 """The unroll: what it refuses, and that recomputing steps in the backward pass changes nothing."""
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from checks import as_dtype, random_problem, relative_error, um
+from ops.rule import primitive
 
 
 def test_theta_whose_arrays_do_not_fit_is_refused_before_a_kernel_sees_it():
@@ -26,16 +29,36 @@ def test_labelled_batches_that_do_not_fit_are_refused(spoil):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("wide", [0, 1 << 40])
-def test_recomputing_each_step_in_the_backward_pass_changes_nothing(monkeypatch, dtype, wide):
-    monkeypatch.setattr(um, "WIDE", wide)  # whether blocks of a step are computed again as well
+@pytest.mark.parametrize("budget", [0, 20_000, 100_000])
+def test_recomputing_in_the_backward_pass_changes_nothing(monkeypatch, dtype, budget):
+    """Whatever is forgotten, steps or single blocks: the same J and phi, and gradients up to the order of sums."""
     theta, phi, x, labelled = as_dtype(random_problem(0, [7, 6, 4], 5), dtype)
-    reports = {}, {}
-    kept, again = (um.meta_gradient(theta, phi, x, labelled, 1e-2, report=report, recompute=recompute)
-                   for recompute, report in zip((False, True), reports))
-    assert kept[0] == again[0] and reports[0] == reports[1]
+    kept = um.meta_gradient(theta, phi, x, labelled, 1e-2)
+    runs, update = [], um.unsupervised_update
+    monkeypatch.setattr(primitive, "BUDGET", budget)
+    monkeypatch.setattr(um, "unsupervised_update", lambda *args: (runs.append(1), update(*args))[1])
+    again = um.meta_gradient(theta, phi, x, labelled, 1e-2)
+    assert len(runs) > len(x)  # steps were forgotten, and run again
+    assert kept[0] == again[0]
     tolerance = 1e-12 if dtype == np.float64 else 1e-5
     for name in theta:
         assert relative_error(again[1][name], kept[1][name]) < tolerance, name
     for a, b in zip(kept[2], again[2]):
         assert all(np.array_equal(u, v) for u, v in zip(a, b))
+
+
+def test_memory_of_an_unroll_does_not_grow_beyond_the_budget(monkeypatch):
+    """What tapes hold at their fullest, by their own account and by Python's: of 24 steps no more than of a few."""
+    most = {}
+    for U in (3, 24):
+        problem = random_problem(0, [20, 16, 16, 8], 16, U=U, hdims=8, delta=8, top=8)
+        um.meta_gradient(*problem)  # buffers that are used again are there
+        monkeypatch.setattr(primitive, "BUDGET", 1 << 20)
+        tracemalloc.start()
+        um.meta_gradient(*problem)
+        most[U] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        monkeypatch.undo()
+        phi_bytes = sum(a.nbytes for layer in problem[1] for a in layer)
+        assert most[U] < (1 << 20) + 30 * U * phi_bytes + (1 << 20), most
+    assert most[24] < 2 * most[3]
