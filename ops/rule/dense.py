@@ -134,15 +134,3 @@ def standardise(x, *, tape=NO_TAPE):
     z, xhat, inv = _batch_norm(x, np.zeros(x.shape[-1], x.dtype))
     tape.update(xhat=xhat, inv=inv)
     return z
-
-
-def _relu_vjp(g, tape, wanted):
-    return {0: g * (tape["x"] > 0)}
-
-
-@block(vjp=_relu_vjp)
-def relu(u, *, tape=NO_TAPE):
-    """What `unsup_meta.relu` defines."""
-    x = np.maximum(u, 0)
-    tape.update(x=x)
-    return x
