@@ -8,7 +8,6 @@ Each body is the definition, in plain NumPy (autograd's).  A line `@fast(kernel)
 instead of it, much faster; UNSUP_META_PLAIN=1 runs the definitions.  Arrays are float32 or float64, as given.
 
 What the paper leaves open, cannot be read, or contradicts is decided thus ("release": the authors' code):
-
 D1   Every batch norm uses the batch at hand, population variance, eps 1e-6.  The rule's have an offset beta per
      channel and no scale, the base model's offset is b; so a convolution before one has no bias.
 D2   W and V start truncated normal (cut at 2 sd) with sd 0.01, b with sd 0.1 (release).
@@ -22,6 +21,7 @@ D9   App.62 subtracts a positive mean of the bias update: again the text decides
 D10  theta starts truncated normal with sd 1 / sqrt(fan in), offsets zero, merge 0.1 (release's layer defaults).
 D11  At evaluation every batch norm uses the statistics of one fixed unlabelled batch of training inputs.
 """
+import sys
 from collections import namedtuple
 
 import autograd.numpy as np
@@ -40,8 +40,6 @@ Layer.__doc__ = "One layer of phi: W, V [N^(l-1), N^l] and b [N^l] (App.8-11); V
 
 
 # --- What is learned: theta, and what it changes: phi ---------------------------------------------
-
-
 def theta_shapes(batch_size, hdims, delta, top, rank):
     """{name: shape} of every meta-parameter: kernels [K, C_in, C_out], matrices [in, out]."""
     B, H, D, T, R = batch_size, hdims, delta, top, rank
@@ -67,7 +65,7 @@ def init_theta(rng, batch_size=128, hdims=64, delta=32, top=64, rank=4, dtype=np
             theta[name] = np.full(shape, 0.1 if name == "merge" else 0.0, dtype)
         else:
             fan_in = int(np.prod(shape[:-1])) if len(shape) > 1 else shape[0]
-            theta[name] = truncated_normal(rng, shape, fan_in ** -0.5, dtype)
+            theta[name] = truncated_normal(rng, shape, 1 / np.sqrt(fan_in), dtype)
     return theta
 
 
@@ -96,8 +94,6 @@ def save_theta(path, theta, **config):
 
 
 # --- G.1 Inner loop (App.1-7) ---------------------------------------------------------------------
-
-
 def unsupervised_update(phi, x, theta, lr=3e-4, norm_eps=1.0, activation="relu"):
     """phi_(t+1) = UnsupervisedUpdate(x, phi_t; theta) (App.1): a list of `Layer` after the batch x [B, N^0].
 
@@ -115,8 +111,6 @@ def moving_average(p, delta, lr):
 
 
 # --- G.2 Base model (App.8-16) --------------------------------------------------------------------
-
-
 def base_model(phi, x, activation="relu"):
     """f(x; phi): x [..., B, N^0] -> x^0..x^L and z^0..z^L, lists of [..., B, N^l]; z^0, not defined, is zeros."""
     act = relu if activation == "relu" else activation_named(activation)
@@ -124,8 +118,7 @@ def base_model(phi, x, activation="relu"):
     for W, b, _ in phi:
         z = base_layer(xs[-1], W, b)                                        # (App.13)
         x = act(z)                                                          # (App.14)
-        zs.append(z)
-        xs.append(x)
+        xs, zs = xs + [x], zs + [z]
     return xs, zs
 
 
@@ -163,8 +156,6 @@ def features(phi, x, reference_batch, activation="relu"):
 
 
 # --- G.3 MetaObjective (App.17-26) ----------------------------------------------------------------
-
-
 def meta_objective(phi, xa, ya, xb, yb, ridge=0.1, cosine=True):
     """How badly a ridge readout of x^L, fitted on (xa, ya), predicts (xb, yb): a scalar, 0 perfect, 2 chance.
 
@@ -177,8 +168,7 @@ def meta_objective(phi, xa, ya, xb, yb, ridge=0.1, cosine=True):
 
 def predictions(phi, xa, ya, xb, ridge=0.1):
     """p [..., K, targets]: what a ridge readout of x^L, fitted on (xa, ya), says of xb; see `meta_objective`."""
-    xL, xL_test = embeddings(phi, xa, xb)                                   # (App.18-19)
-    A, A_test = with_ones(xL), with_ones(xL_test)                           # (App.22)
+    A, A_test = (with_ones(xL) for xL in embeddings(phi, xa, xb))           # (App.18-19, 22)
     C = solve_ridge(A, normalise_targets(ya), ridge)                        # (App.23)
     return np.matmul(A_test, C)                                             # (App.24)
 
@@ -225,8 +215,6 @@ def accuracy(p, y, classes=None):
 
 
 # --- G.4 Backward error propagation (App.27-34) ---------------------------------------------------
-
-
 def hidden_states(phi, x, theta, activation="relu"):
     """xs, zs [B, N^l], ds [B, N^l, delta] and hs [B, N^l, H], lists over l = 0..L, of a batch x [B, N^0].
 
@@ -255,8 +243,6 @@ def next_d(d, z, h, V, theta):
 
 
 # --- G.5 Weight updates (App.35-55) ---------------------------------------------------------------
-
-
 def low_rank_readout(ha, hb, theta, name):
     """LowRR(ha, hb; Theta): ha [B, Na, H], hb [B, Nb, H] -> [Na, Nb], Theta = {Pa, Pb} [H, R] of readout `name`."""
     ra = np.dot(ha, theta[f"readout/{name}/pa"])                            # (App.38)
@@ -293,8 +279,6 @@ def planes(W, x_lower, x, h_lower, h, theta):
 
 
 # --- G.6 Application of the weight terms (App.57-64) ----------------------------------------------
-
-
 def delta_weight(W, x_lower, x, h_lower, h, theta, norm_eps):
     """DeltaW^l [I, J], arguments as of `planes`; norm_eps is the 1 of App.60."""
     normed = [p / np.sqrt(1 + np.mean(p ** 2, axis=0)) for p in planes(W, x_lower, x, h_lower, h, theta)]  # (App.57, D5)
@@ -322,8 +306,6 @@ def compute_delta_weight(phi, xs, hs, theta, norm_eps=1.0):
 
 
 # --- G.7 TopD (App.65-79) -------------------------------------------------------------------------
-
-
 def conv(m, w, axis):
     """ConvBatch (axis 0) or ConvUnit (axis 1): m [B, N, C], w [K, C, S] -> [B, N, S], not flipped, zero padded."""
     K, along = w.shape[0], np.swapaxes(m, 0, axis)
@@ -351,8 +333,6 @@ def top_d(xL, theta):
 
 
 # --- G.8 ComputeH (App.80-104) --------------------------------------------------------------------
-
-
 def stats(W, axis):
     """Stats(W, axis): four statistics of each column (axis 0) or row (axis 1) of W: [4, N]."""
     size = np.mean(np.abs(W), axis)                                         # (App.86)
@@ -387,8 +367,6 @@ def compute_h(d, x, z, W, W_above, b, theta):
 
 
 # --- The gradient that theta is learned by (Alg. 1) -----------------------------------------------
-
-
 @remat
 def inner_step(theta, phi, x, labelled, lr, norm_eps, ridge, cosine):
     """phi_(t+1), and the MetaObjective of this new state averaged over its M pairs of batches."""
@@ -419,7 +397,5 @@ def meta_gradient(theta, phi, x, labelled, lr=3e-4, norm_eps=1.0, ridge=0.1, cos
 
 
 if __name__ == "__main__":
-    import sys
-
     from ops.rule.tell import tell
     tell(sys.modules[__name__])
