@@ -82,9 +82,14 @@ def sweep_temporary(folder):
 
 def save_npz(path, arrays):
     """Write {name: array} as an uncompressed `.npz`, atomically.  Raises InputError as above."""
+    write_atomically(path, npz_content(arrays).getbuffer())
+
+
+def npz_content(arrays):
+    """An uncompressed `.npz` of {name: array}: a BytesIO."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    write_atomically(path, buffer.getbuffer())
+    return buffer
 
 
 def load_npz(path):

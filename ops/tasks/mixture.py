@@ -36,6 +36,8 @@ def parse_mixture(text, opened=()):
     def is_file(name):
         return name in opened or is_user_file(name)
 
+    if not isinstance(text, str):  # parsed already, as Config has it
+        return [tuple(pair) for pair in text]
     found = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, colon, share = part.rpartition(":")
@@ -99,11 +101,11 @@ def _log_name(pool_name):
 def _check_tasks(name, pool, config):
     """InputError for tasks that `sample_task` could not make of the pool."""
     every, rng = range(len(pool.counts)), np.random.default_rng(0)
-    if name == "imagenet16" and max(config.ways_list("imagenet_ways")) > len(every):
-        raise InputError(f"--imagenet-ways is {config.imagenet_ways!r}, but there are {len(every)} classes to "
-                         "meta-train on; ask for fewer or add files")
+    if name == "imagenet16" and max(config.imagenet_ways) > len(every):
+        raise InputError(f"--imagenet-ways is {','.join(map(str, config.imagenet_ways))}, but there are {len(every)} "
+                         "classes to meta-train on; ask for fewer or add files")
     if name == "glyphs":
-        for group, ways in [(None, max(config.ways_list("glyph_ways"))), *((g, FIXED_WAYS) for g in FIXED_TYPES)]:
+        for group, ways in [(None, max(config.glyph_ways)), *((g, FIXED_WAYS) for g in FIXED_TYPES)]:
             different_classes(rng, pool, ways, group)
         kinds = [_glyph_augmentation(config, augmented) for augmented in (False, True)]
     else:
@@ -125,7 +127,7 @@ def sample_task(rng, config, pools, split="train"):
     """
     if split != "train":
         return sample_letters_task(rng, _glyphs_of(pools), config.ways, config.max_shift, letters(split))
-    name = choose_set(rng, parse_mixture(config.tasks, pools))
+    name = choose_set(rng, config.tasks)
     top = _on_top(rng, config)
     if name == "letters":
         return _letters_task(rng, config, pools, top)
@@ -203,7 +205,7 @@ def _letters_task(rng, config, pools, top):
 
 def _glyphs_task(rng, config, pool, top):
     """One of the paper's kinds, all alike likely: a random subset of so many ways, or a fixed type of character."""
-    choices = config.ways_list("glyph_ways")
+    choices = config.glyph_ways
     kind = int(rng.integers(len(choices) + len(FIXED_TYPES)))
     if kind < len(choices):
         group, ways, augmented = None, choices[kind], bool(rng.random() < config.augmented)
@@ -229,7 +231,7 @@ def _glyph_augmentation(config, augmented):
 def _images_task(rng, config, name, pool, top):
     count = len(pool.counts)
     if name == "imagenet16":
-        ways = int(rng.choice(config.ways_list("imagenet_ways")))
+        ways = int(rng.choice(config.imagenet_ways))
     else:
         ways = FIXED_WAYS if name == "cifar10" else min(config.ways, count)
     classes = np.sort(rng.permutation(count)[:ways])
