@@ -9,7 +9,6 @@ What a worker computes depends on theta, phi and the random streams keyed by (se
 inner step) alone, never on which worker it is, so in sync mode theta is the same to the bit for any
 number of workers.
 """
-import json
 import math
 import os
 import signal
@@ -34,7 +33,7 @@ from ops.engine.run import Run  # noqa: E402
 from ops.engine.shared_memory import layers, phi_floats, views  # noqa: E402
 from ops.engine.workers import Job, Signals, Stop  # noqa: E402
 from ops.errors import InputError  # noqa: E402
-from ops.files import sweep_temporary, write_atomically  # noqa: E402
+from ops.files import sweep_temporary  # noqa: E402
 
 HELD_OUT = ("letters", "letters")  # what theta is chosen on: two tasks, the same ones each time
 
@@ -204,8 +203,6 @@ def meta_train(config, folder, resume, progress, signals):
     pools["letters"] = tasks.letters_pool()  # held-out ones are what theta is chosen on, whatever the mixture
     for task in (draw_task(config, pools, 0, 0, 0)[0], validation_task(config, "letters", 0, pools)):
         task.labelled_pair(stream(config, VALIDATE), config.shots, 1)
-    if not resume:
-        write_atomically(folder / "config.json", json.dumps(settings.as_json(config), indent=1).encode())
     progress.say(tasks.describe(config.tasks, pools, config.case))
     trainer = MetaTrainer(config, folder, resume, progress, pools, ("train", "Worker"))
     pools.clear()  # they lie in shared memory now

@@ -1,4 +1,5 @@
 """A run between two meta-steps: all that it goes on from, opened, saved and resumed."""
+import json
 import time
 from collections import deque
 from contextlib import ExitStack
@@ -8,11 +9,13 @@ import unsup_meta as um
 from ops import tasks
 from ops.engine.accumulator import AsTheyCome, InStep
 from ops.engine.checkpoint import digests, load_checkpoint, save_checkpoint
+from ops.engine.config import as_json
 from ops.engine.live_tasks import THETA, LiveTask, stream
 from ops.engine.meta_optimizer import MetaOptimizer
 from ops.engine.progress import MetricsLog
 from ops.engine.shared_memory import SharedPools, run_memory, views
 from ops.engine.workers import Workers
+from ops.files import write_atomically
 from ops.processes import usable_cores
 
 
@@ -50,6 +53,8 @@ class Run:
         for task in self.live:
             if task.floats:
                 self.memory["phi"][task.slot, task.parity, :task.floats] = arrays[f"phi/{task.slot}"]
+        if not (self.folder / "config.json").exists():
+            write_atomically(self.folder / "config.json", json.dumps(as_json(config), indent=1).encode())
         with ExitStack() as opened:
             self.log = MetricsLog(self.folder / "metrics.jsonl", self.step if resume else None)
             opened.callback(self.log.close)
