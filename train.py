@@ -15,11 +15,11 @@ import signal
 import sys
 import time
 
-from ops.processes import THREAD_VARIABLES, check_python
+from ops.processes import ONE_THREAD, check_python
 
 if __name__ == "__main__":
     check_python("train.py")
-    os.environ.update({name: os.environ.get(name, "1") for name in THREAD_VARIABLES})
+    os.environ.update(ONE_THREAD | os.environ)
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # while there is nothing to save yet
 
 import numpy as np  # noqa: E402  (after the thread counts are set)

@@ -19,7 +19,7 @@ import numpy as np
 
 from figures import files
 from ops.command_line import check_outputs
-from ops.engine.config import make_config
+from ops.engine.config import as_json, make_config
 from ops.errors import InputError
 from ops.tasks.task_options import TASK_SETTINGS, task_config
 from ops.tasks import Pool, Task, describe, load_glyphs, open_pools, parse_mixture, sample_task
@@ -197,7 +197,7 @@ def sheet_of(config, pools):
     the pool's "row", "class_name", "label", "targets" as of `read_targets` and "words".
     """
     mixture = parse_mixture(config.tasks)
-    settings = {name: getattr(config, name) for name in TASK_SETTINGS if name != "data_dir"}
+    settings = {name: as_json(config)[name] for name in TASK_SETTINGS if name != "data_dir"}
     panels, pictures = [], []
     for number, kind in enumerate(kinds_of(config, pools)):
         pool = pool_of(kind.set, pools)

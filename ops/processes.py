@@ -6,9 +6,9 @@ import os
 import sys
 from pathlib import Path, PurePosixPath
 
-# What NumPy's and Numba's libraries and our own products (the last) take their number of threads from, when imported.
-THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
-                    "NUMBA_NUM_THREADS", "UNSUP_META_THREADS")
+# {variable: value} for NumPy's and Numba's libraries and our own products (the last), which read it when imported.
+ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+                            "NUMBA_NUM_THREADS", "UNSUP_META_THREADS"), "1")
 OLDEST_PYTHON = (3, 11)
 
 

@@ -157,6 +157,11 @@ PRESETS = {
 }
 
 
+def help_of(f):
+    """What --help says of a field."""
+    return f"{f.metadata['help']} [laptop: {written(f.default) or 'none'}]"
+
+
 def add_flags(parser, names=None):
     """A flag, `--like-this`, for each field of `Config` (or those named); one not given keeps the preset's value."""
     group = parser
@@ -167,8 +172,7 @@ def add_flags(parser, names=None):
             kind = f.type if f.type in (int, float) else str  # `make_config` makes what is more than a number
             group.add_argument("--" + f.name.replace("_", "-"), type=kind, choices=f.metadata.get("choices"),
                                metavar=None if "choices" in f.metadata else {int: "N", float: "X"}.get(kind, "TEXT"),
-                               default=argparse.SUPPRESS,
-                               help=f"{f.metadata['help']} [laptop: {written(f.default) or 'none'}]".replace("%", "%%"))
+                               default=argparse.SUPPRESS, help=help_of(f).replace("%", "%%"))
 
 
 def make_config(preset, overrides):

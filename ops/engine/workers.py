@@ -20,9 +20,8 @@ from multiprocessing.connection import Connection, wait
 from typing import NamedTuple
 
 from ops.errors import InputError
-from ops.processes import THREAD_VARIABLES
+from ops.processes import ONE_THREAD
 
-ONE_THREAD = dict.fromkeys(THREAD_VARIABLES, "1")
 POLL_SECONDS = 0.5
 START_SECONDS = 120.0
 STARTS = 5  # tries

@@ -63,7 +63,7 @@ def load_settings(path, defaults):
     for name in defaults:
         value = arrays.get(f"config/{name}")
         if value is not None:
-            if value.shape != () or not np.isfinite(value) or value <= 0:
+            if value.shape != () or value.dtype.kind not in "iuf" or not np.isfinite(value) or value <= 0:
                 raise InputError(f"{path}: config/{name} is not a positive number; write the file again")
             settings[name] = float(value)
     return settings

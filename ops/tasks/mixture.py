@@ -127,7 +127,7 @@ def sample_task(rng, config, pools, split="train"):
     """
     if split != "train":
         return sample_letters_task(rng, _glyphs_of(pools), config.ways, config.max_shift, letters(split))
-    name = choose_set(rng, config.tasks)
+    name = choose_set(rng, parse_mixture(config.tasks, pools))
     top = _on_top(rng, config)
     if name == "letters":
         return _letters_task(rng, config, pools, top)

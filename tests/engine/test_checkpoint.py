@@ -23,7 +23,8 @@ EARLIER = "earlier checkpoint-*.npz"
 
 
 def state_at(step):
-    return {"step": step, "failures": 1, "elapsed": 2.5, "validated": 0, "best": {"J": 0.5, "accuracy": 0.25, "step": 1},
+    best = {"J": 0.5, "accuracy": 0.25, "step": 1}
+    return {"step": step, "failures": 1, "elapsed": 2.5, "validated": 0, "best": best,
             "tasks": [{"slot": slot, "t": 3 * slot} for slot in range(4)]}
 
 

@@ -1,4 +1,4 @@
-"""Faults that must cost nothing: killed workers, a killed main process, signals, full disks, NaN, broken checkpoints."""
+"""Faults that must cost nothing: killed workers, a killed main process, signals, full disks, NaN."""
 import json
 import os
 import random
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ops.files import load_npz
-from runs import (ENDLESS, LONG, any_alive, assert_nothing_has_a_name, assert_same_run, descendants, faulty, finish, flags,
-                  fork_server_of, metrics, start, state_of, steps_logged, train, wait_until, workers_of)
+from runs import (ENDLESS, LONG, any_alive, assert_nothing_has_a_name, assert_same_run, descendants, faulty, finish,
+                  flags, fork_server_of, metrics, start, state_of, steps_logged, train, wait_until, workers_of)
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc and /dev/shm")
 
@@ -99,7 +99,7 @@ def test_async_trains_and_logs_staleness(tmp_path):
     train(tmp_path, *flags(workers=2, mode="async", **LONG))
     records = metrics(tmp_path)
     assert [r["step"] for r in records] == list(range(LONG["steps"]))
-    assert all(r["segments"] + r["stale"] + r["dropped"] >= 3 and 0 <= r["staleness_mean"] <= r["staleness_max"] for r in records)
+    assert all(r["segments"] >= 3 and 0 <= r["staleness_mean"] <= r["staleness_max"] for r in records)
     assert max(r["staleness_max"] for r in records) >= 1
 
 
@@ -107,7 +107,8 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
     train(tmp_path, *flags(workers=1, steps=3))
     before = (tmp_path / "runs/laptop/checkpoint.npz").read_bytes()
     program = faulty(tmp_path, "import errno, os\nwritten = []\ndef full(file):\n"
-                   "    written.append(file)\n    if len(written) > 1: raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
+                   "    written.append(file)\n"
+                     "    if len(written) > 1: raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
                      "os.fsync = full")  # the log still fits
     _, error = train(tmp_path, *flags(workers=1, steps=6), "--resume", program=program, code=2)
     assert "runs/laptop/checkpoint" in error and "No space left" in error and len(error.strip().splitlines()) == 1

@@ -1,4 +1,4 @@
-"""What a run goes on from: exact after dropped gradients, a full disk or a stop at any point; what it says meanwhile."""
+"""What a run goes on from: exact after dropped gradients, a full disk or a stop at any point; what it says."""
 import io
 import math
 import shutil
@@ -11,8 +11,8 @@ import pytest
 
 from ops.engine.config import make_config
 from ops.engine.progress import MetricsLog, Progress, status_line
-from runs import (assert_same_run, assert_same_state, faulty, finish, flags, learning, metrics, start, state_of, steps_logged, train,
-                  wait_until)
+from runs import (assert_same_run, assert_same_state, faulty, finish, flags, learning, metrics, start, state_of,
+                  steps_logged, train, wait_until)
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs signals and limits of Linux")
 NAN_BY_DATA = """import unsup_meta
@@ -85,7 +85,7 @@ def test_a_validation_that_is_not_finite_is_never_the_best(first):
     import train as program
     nothing, trainer = lambda *_: None, SimpleNamespace(
         config=make_config("laptop", {}), step=100, best=None, log=SimpleNamespace(write=lambda record: None),
-        optimizer=SimpleNamespace(theta=None), accumulator=SimpleNamespace(drain=lambda step: None, newest=lambda step: 0))
+        optimizer=SimpleNamespace(theta=None), accumulator=SimpleNamespace(drain=nothing, newest=nothing))
     for J in (first, 1.5, 1.2, 1.4):
         trainer.optimizer.theta = J
         trainer.workers = SimpleNamespace(add=nothing, take=lambda names: [{"J": J, "accuracy": 0.5}] * len(names))
@@ -125,9 +125,9 @@ def test_the_live_line_is_never_wider_than_the_terminal(monkeypatch):
 
 def test_a_second_interrupt_ends_at_once(tmp_path):
     """Even while the first one's save is under way."""
-    program = faulty(tmp_path, "import time, ops.engine.checkpoint\nreal, calls = ops.engine.checkpoint.save_checkpoint, []\n"
+    program = faulty(tmp_path, "import time, ops.engine.checkpoint as of\nreal, calls = of.save_checkpoint, []\n"
                      "def slow(*args):\n    calls.append(0)\n    if len(calls) > 1: time.sleep(60)\n    real(*args)\n"
-                     "ops.engine.checkpoint.save_checkpoint = slow")
+                     "of.save_checkpoint = slow")
     process = start(tmp_path, *flags(workers=2, steps=10 ** 6), program=program)
     wait_until(lambda: steps_logged(tmp_path) > 3, 60, "training")
     process.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""A long disturbed run against an undisturbed one: `python -m pytest -m slow -s tests/engine/test_soak.py` (five to ten minutes)."""
+"""A long disturbed run against an undisturbed one: `python -m pytest -m slow -s tests/engine/test_soak.py` (minutes)."""
 import os
 import random
 import signal
@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from runs import (any_alive, assert_nothing_has_a_name, assert_same_state, descendants, flags, start, state_of, steps_logged,
-                  wait_until, workers_of)
+from runs import (any_alive, assert_nothing_has_a_name, assert_same_state, descendants, flags, start, state_of,
+                  steps_logged, wait_until, workers_of)
 
-SOAK = dict(steps=2000, validate_steps=0, live_tasks=6, horizon_end=20, horizon_growth=500, checkpoint_steps=25, workers=2)
+SOAK = dict(steps=2000, validate_steps=0, live_tasks=6, horizon_end=20, horizon_growth=500, checkpoint_steps=25,
+            workers=2)
 KILL_EVERY, MAIN_KILLS = 2.0, 10
 
 

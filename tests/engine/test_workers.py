@@ -25,7 +25,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks i
 
 @pytest.fixture
 def staff():
-    """staff(count, **arguments): `Workers` that build `runs.Handler(**arguments)`; ends them. `said` is what they say."""
+    """staff(count, **arguments): `Workers` that build `runs.Handler(**arguments)`; `said` is what they say."""
     opened = []
 
     def start(count, **arguments):

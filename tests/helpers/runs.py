@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ops.files import load_npz
-from ops.processes import THREAD_VARIABLES, alive
+from ops.processes import ONE_THREAD, alive
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {"batch-size": 8, "hdims": 4, "delta": 3, "top": 4, "rank": 2, "min-units": 9, "max-units": 12, "embedding": 8,
@@ -158,10 +158,10 @@ class Handler:
 
     def threads(self):
         from ops.rule.threads import thread_count
-        return {"threads": thread_count(), "environment": {name: os.environ.get(name) for name in THREAD_VARIABLES}}
+        return {"threads": thread_count(), "environment": {name: os.environ.get(name) for name in ONE_THREAD}}
 
     def compute(self, file):
-        """For a minute or so, in a single call of a compiled kernel such as the rule's; writes who it is to `file` first."""
+        """For a minute or so, in a single call of a compiled kernel such as the rule's; its process id is in `file`."""
         import numba
 
         @numba.njit(nogil=True)
