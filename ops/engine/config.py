@@ -13,11 +13,12 @@ from ops.tasks.mixture import parse_mixture
 
 
 def numbers(text, kind=float):
-    """The numbers, separated by commas, of a flag's text.  ValueError if they are not."""
+    """The numbers, separated by commas, of a flag's text; ArgumentTypeError if they are not."""
     try:
         return tuple(kind(part) for part in text.split(",") if part.strip())
     except ValueError as error:
-        raise ValueError(f"give {'whole ' * (kind is int)}numbers separated by commas") from error
+        what = "whole numbers" if kind is int else "numbers"
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what} separated by commas") from error
 
 
 def integers(text):
@@ -26,8 +27,11 @@ def integers(text):
 
 
 def mixture(text):
-    """((name, share), ...) of --tasks, shares adding up to 1.  InputError as `parse_mixture`."""
-    return tuple(parse_mixture(text))
+    """((name, share), ...) of --tasks, shares adding up to 1; ArgumentTypeError where `parse_mixture` has its own."""
+    try:
+        return tuple(parse_mixture(text))
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def written(value):
@@ -169,9 +173,9 @@ def add_flags(parser, names=None):
         if "begins" in f.metadata:
             group = parser.add_argument_group(f.metadata["begins"])
         if names is None or f.name in names:
-            kind = f.type if f.type in (int, float) else str  # `make_config` makes what is more than a number
-            group.add_argument("--" + f.name.replace("_", "-"), type=kind, choices=f.metadata.get("choices"),
-                               metavar=None if "choices" in f.metadata else {int: "N", float: "X"}.get(kind, "TEXT"),
+            metavar = None if "choices" in f.metadata else {int: "N", float: "X"}.get(f.type, "TEXT")
+            group.add_argument("--" + f.name.replace("_", "-"), type=f.type, choices=f.metadata.get("choices"),
+                               metavar=metavar,
                                default=argparse.SUPPRESS, help=help_of(f).replace("%", "%%"))
 
 
@@ -203,10 +207,8 @@ def _value(f, given):
         value = f.type(given) if isinstance(given, str) else given
         if isinstance(value, list):
             value = tuple(tuple(part) if isinstance(part, list) else part for part in value)
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f"{flag} is {given!r}; {error}") from error
+    except argparse.ArgumentTypeError as error:
+        raise InputError(f"{flag}: {error}") from error
     several = isinstance(value, tuple)
     if several and not value and f.name != "meta_lr_boundaries":
         raise InputError(f"{flag} is {given!r}; give one or more, separated by commas")
