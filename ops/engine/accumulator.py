@@ -123,8 +123,8 @@ class AsTheyCome(_Accumulator):
         else:
             self.replies.append(reply)
             if reply["finite"]:
-                self.total = sum_rows([self.memory["grads"][row]] if self.total is None else
-                                      [self.total, self.memory["grads"][row]])
+                gradient = self.memory["grads"][row]
+                self.total = gradient.copy() if self.total is None else self.total + gradient
                 self.ages.append(age)
         self.note(reply)
 
