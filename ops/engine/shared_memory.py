@@ -30,7 +30,7 @@ class SharedArrays:
             self._memory = BufferWrapper(self.nbytes + LINE)
         except (OSError, OverflowError) as error:
             raise InputError(f"cannot get {self.nbytes / 1e6:,.0f} MB of shared memory ({error}); free some in "
-                             f"{FOLDER}, take less --live-tasks, --max-units or --workers, or smaller data sets in --tasks"
+                             f"{FOLDER}, lower --live-tasks, --max-units or --workers, or take smaller sets in --tasks"
                              ) from error
         self._cut()
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from checks import random_theta, um
+from ops.errors import InputError
 from ops.rule.theta_file import load_settings
 
 
