@@ -90,7 +90,8 @@ class Worker:
                 view[...] = array
         finite = all(np.isfinite(a).all() for a in (J, self.memory["grads"][row, :self.floats], end))
         accuracy = self.accuracy(phi_U, [a[-1] for a in labelled], task) if finite else 0.0
-        return {"J": J, "accuracy": accuracy, "finite": finite, "set": getattr(task, "set_name", task.name.split("-")[0]),
+        return {"J": J, "accuracy": accuracy, "finite": finite,
+                "set": getattr(task, "set_name", task.name.split("-")[0]),
                 "unrolls": unrolls, "horizon": horizon, "sizes": sizes, "task": task.description,
                 "phi_norm": float(np.sqrt(np.mean(np.square(end)))),
                 "data_s": sampled - started, "unroll_s": time.perf_counter() - sampled}

@@ -58,7 +58,7 @@ class InStep(_Accumulator):
         self.workers.add([self._job(name, self._task(name), step, version, version % 2, name % rows) for name in names])
 
     def collect(self, step, over):
-        """(averaged gradient [padded P], replies, what to log) of meta-step `step`; None if no gradient was finite."""
+        """(averaged gradient, or None if none was finite; replies; more to log) of meta-step `step`."""
         config, names = self.config, self._names(step)
         chosen = [self._task(name) for name in names]
         self._start(step)
@@ -66,9 +66,10 @@ class InStep(_Accumulator):
             self._start(step + 1, busy={task.slot for task in chosen})
         replies = self.workers.take(names)
         self.queued -= set(names)
+        for reply in replies:
+            self.note(reply)  # if it cannot be said, this meta-step has not begun to count
         for task, reply in zip(chosen, replies):
             task.advance(reply, step)
-            self.note(reply)
         grads = self.memory["grads"]
         rows = [grads[name % len(grads)] for name, reply in zip(names, replies) if reply["finite"]]
         return sum_rows(rows) / len(rows) if rows else None, replies, {}
@@ -129,7 +130,7 @@ class AsTheyCome(_Accumulator):
         self.note(reply)
 
     def collect(self, step, over):
-        """As `InStep.collect`, of the next `meta_batch` gradients; None instead once over() says that the run is."""
+        """As `InStep.collect`, of the next `meta_batch` gradients; None alone once over() says that the run is."""
         while len(self.ages) < self.config.meta_batch:
             if over():
                 return None

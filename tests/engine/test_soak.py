@@ -1,4 +1,4 @@
-"""A long disturbed run against an undisturbed one: `python -m pytest -m slow -s tests/engine/test_soak.py` (minutes)."""
+"""A long disturbed run against an undisturbed one: `python -m pytest -m slow -s tests/engine/test_soak.py`"""
 import os
 import random
 import signal
