@@ -83,7 +83,8 @@ def test_a_stop_within_a_validation_loses_nothing(tmp_path):
 @pytest.mark.parametrize("first", [math.nan, math.inf])
 def test_a_validation_that_is_not_finite_is_never_the_best(first):
     import train as program
-    nothing, trainer = lambda *_: None, SimpleNamespace(
+    nothing = lambda *_: None
+    trainer = SimpleNamespace(
         config=make_config("laptop", {}), step=100, best=None, log=SimpleNamespace(write=lambda record: None),
         optimizer=SimpleNamespace(theta=None), accumulator=SimpleNamespace(drain=nothing, newest=nothing))
     for J in (first, 1.5, 1.2, 1.4):
