@@ -44,23 +44,6 @@ def ask(workers, work, **arguments):
     return workers.take([1])[0]
 
 
-def test_workers_compute_with_one_thread_whatever_is_exported(staff, monkeypatch):
-    monkeypatch.setenv("UNSUP_META_THREADS", "3")
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "5")
-    reply = ask(staff(1), "threads")
-    assert reply["threads"] == 1 and set(reply["environment"].values()) == {"1"}
-    assert os.environ["UNSUP_META_THREADS"] == "3"  # the main process keeps what the user set
-
-
-def test_an_error_is_shown_with_its_traceback_and_ends_the_run_the_third_time(staff):
-    workers = staff(2)
-    with pytest.raises(InputError, match="failed 3 times") as caught:
-        ask(workers, "fail")
-    assert "\n" not in str(caught.value) and len(workers.said) == 3 and workers.restarts == 0
-    for word in ("Traceback", "a fault of the test", "its task: the last line", "Job(name=1, work='fail'"):
-        assert word in workers.said[0]
-
-
 @linux
 def test_a_replaced_worker_reads_and_writes_the_same_memory(staff):
     memory = SharedArrays({"a": ((5,), "float32")})

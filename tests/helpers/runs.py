@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ops.files import load_npz
-from ops.processes import ONE_THREAD, alive
+from ops.processes import alive
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {"batch-size": 8, "hdims": 4, "delta": 3, "top": 4, "rank": 2, "min-units": 9, "max-units": 12, "embedding": 8,
@@ -156,10 +156,6 @@ class Handler:
     def __call__(self, job):
         return getattr(self, job.work)(**job.arguments)
 
-    def threads(self):
-        from ops.rule.threads import thread_count
-        return {"threads": thread_count(), "environment": {name: os.environ.get(name) for name in ONE_THREAD}}
-
     def compute(self, file):
         """For a minute or so, in a single call of a compiled kernel such as the rule's; its process id is in `file`."""
         import numba
@@ -174,11 +170,6 @@ class Handler:
         spin(10)
         Path(file).write_text(str(os.getpid()))
         return {"total": spin(10 ** 11)}
-
-    def fail(self):
-        error = ZeroDivisionError("a fault of the test")
-        error.add_note("its task: the last line")
-        raise error
 
     def change(self, value):
         """Set the first number of the shared array that this was made with; returns what was there."""
