@@ -26,7 +26,7 @@ from ops.scoring.scoring import (BATCHES, DRAWS, HIDDEN_AND_OUTPUT, PHI, REFEREN
                          curve_steps, limit_test, print_table, protocol, row_label, summary, ways_of)
 from ops.tasks import DATASETS, load_dataset
 from ops.rule.theta_file import theta_dims
-from ops.engine.workers import usable_cores
+from ops.processes import usable_cores
 
 DEFAULT_THETA = "runs/laptop/theta.npz"
 COMPARED_WAYS, COMPARED_TEST_IMAGES = 10, 2000  # what `compare` asks of every data set

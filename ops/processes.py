@@ -1,17 +1,23 @@
-"""What processes know of each other: who lives, who ends with whom, how many cores are theirs.
+"""What processes know of each other and of the machine: who lives, how many threads and cores are theirs.
 
 Imported before NumPy is (thread counts are set in between), so it imports no module that needs NumPy.
 """
 import os
-import signal
+import sys
 from pathlib import Path, PurePosixPath
 
-try:
-    import fcntl
-except ImportError:  # not on this system
-    fcntl = None
+# {variable: value} for NumPy's and Numba's libraries and our own products (the last), which read it when imported.
+ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+                            "NUMBA_NUM_THREADS", "UNSUP_META_THREADS"), "1")
+OLDEST_PYTHON = (3, 11)
 
-PREFIX = "unsup_meta"  # of names that outlive a process that is killed: shared memory, semaphores
+
+def check_python(program):
+    """End with one line and exit code 2 if this Python is too old for what `program` is about to import."""
+    if sys.version_info < OLDEST_PYTHON:
+        needed, found = (".".join(map(str, version)) for version in (OLDEST_PYTHON, sys.version_info[:3]))
+        print(f"{program}: needs Python {needed} or newer, this is {found}; start it with another", file=sys.stderr)
+        sys.exit(2)
 
 
 def alive(pid):
@@ -33,28 +39,8 @@ def alive(pid):
         return True
 
 
-def end_with_parent(parent):
-    """Have the system end this process the moment `parent`, a `multiprocessing.parent_process()`, ends.
-
-    The parent alone holds the other end of the sentinel, a pipe; when that closes, the system sends SIGIO, which
-    ends a process on Linux even in the middle of a long computation.  (PR_SET_PDEATHSIG would wait for the
-    fork server instead, which lives as long as any process it made.)  Elsewhere than on Linux nothing happens.
-    """
-    if parent is None:
-        return
-    if fcntl is not None and hasattr(os, "O_ASYNC"):
-        try:
-            signal.signal(signal.SIGIO, signal.SIG_DFL)
-            fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())
-            fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, fcntl.fcntl(parent.sentinel, fcntl.F_GETFL) | os.O_ASYNC)
-        except (OSError, AttributeError):
-            pass
-    if not parent.is_alive():  # it may have ended before we asked
-        os._exit(1)
-
-
 def usable_cores(root="/"):
-    """Cores this process may use: its affinity, and the quotas of its control groups where there are any.
+    """Cores this process may use: its affinity, and the quotas of its control groups (version 2) where there are any.
 
     root: the folder that holds proc/self/cgroup and sys/fs/cgroup.  A quota of a part of a core counts as one.
     """
@@ -63,31 +49,21 @@ def usable_cores(root="/"):
 
 
 def _quotas(root):
-    """(quota, period) in microseconds of every control group that holds this process."""
-    for folder in _groups(root):
-        texts = [_read(folder / name) for name in ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us")]
-        for text in (texts[0], f"{texts[1]} {texts[2]}"):  # versions 2 and 1
+    """(quota, period) in microseconds of every control group that holds this process, up to the mount.
+
+    The mount's root counts too: a container may see nothing else.
+    """
+    for line in ["0::/", *_read(root / "proc/self/cgroup").splitlines()]:
+        number, _, path = line.partition("::")
+        if number != "0" or ".." in path.split("/"):
+            continue
+        for group in (PurePosixPath(path), *PurePosixPath(path).parents):
             try:
-                quota, period = map(int, text.split())  # "max" or -1: no limit
-            except ValueError:
+                quota, period = map(int, _read(root / "sys/fs/cgroup" / str(group).lstrip("/") / "cpu.max").split())
+            except ValueError:  # "max": no limit, or no such file
                 continue
             if quota > 0 and period > 0:
                 yield quota, period
-
-
-def _groups(root):
-    """Folders of this process's control groups with their parents up to the mount: version 2's, and 1's for "cpu"."""
-    mounts = root / "sys/fs/cgroup"
-    for line in ["0::/", *_read(root / "proc/self/cgroup").splitlines()]:
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        names = {controllers, "cpu", "cpu,cpuacct", "cpuacct,cpu"} if controllers else {"", "unified"}
-        path = PurePosixPath("/") if ".." in path.split("/") else PurePosixPath(path or "/")
-        for name in sorted(names):
-            for group in (path, *path.parents):  # the mount's root too: a container may see nothing else
-                yield mounts / name / str(group).lstrip("/")
 
 
 def _read(path):

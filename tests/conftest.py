@@ -3,10 +3,12 @@ import os
 import sys
 from pathlib import Path
 
-for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(name, "1")
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "helpers"), str(HERE / "tasks")]
+
+from ops.processes import ONE_THREAD  # noqa: E402
+
+os.environ.update(ONE_THREAD | os.environ)
 
 
 def pytest_configure(config):

@@ -1,61 +1,96 @@
-"""Every setting of a meta-training run: one dataclass, its presets, its command-line flags."""
+"""Every setting of a meta-training run: one dataclass, its presets, the command line of `train.py`."""
 import argparse
 import dataclasses
 import json
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
+from ops.command_line import OneLineParser
 from ops.errors import InputError
 from ops.tasks.mixture import parse_mixture
 
 
+def numbers(text, kind=float):
+    """The numbers, separated by commas, of a flag's text; ArgumentTypeError if they are not."""
+    try:
+        return tuple(kind(part) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        what = "whole numbers" if kind is int else "numbers"
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what} separated by commas") from error
+
+
+def integers(text):
+    """As `numbers`, whole ones."""
+    return numbers(text, int)
+
+
+def mixture(text):
+    """((name, share), ...) of --tasks, shares adding up to 1; ArgumentTypeError where `parse_mixture` has its own."""
+    try:
+        return tuple(parse_mixture(text))
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def written(value):
+    """A setting as its flag takes it: tuples with commas, a mixture as NAME:SHARE."""
+    if not isinstance(value, tuple):
+        return str(value)
+    return ",".join(f"{part[0]}:{part[1]:g}" if isinstance(part, tuple) else str(part) for part in value)
+
+
 def setting(default, text, **extra):
-    """A field with its help string; `choices` restricts its values, `low` and `high` bound a number."""
+    """A field with its help string.
+
+    `choices` restricts its values; `low`, `high` and `above` bound a number, or each of several; `begins` is the
+    title of the group of settings that it is the first of.
+    """
     return dataclasses.field(default=default, metadata={"help": text, **extra})
 
 
 @dataclass
 class Config:
-    """A meta-training run.  The defaults are the `laptop` preset; every field is a flag of `train.py`."""
+    """A meta-training run.  The defaults are the `laptop` preset; every field is a flag of `train.py`.
 
-    # the rule: theta's sizes
-    batch_size: int = setting(32, "B, unlabelled examples per inner step; theta is tied to it", low=2)
+    A field's annotation makes its value from the flag's text: `integers`, `numbers` and `mixture` make tuples.
+    """
+
+    batch_size: int = setting(32, "B, unlabelled examples per inner step; theta is tied to it", low=2,
+                              begins="the rule: theta's sizes")
     hdims: int = setting(16, "H, channels of the hidden states h", low=1)
     delta: int = setting(16, "channels of the error signal d", low=1)
     top: int = setting(16, "T, channels inside TopD", low=1)
     rank: int = setting(4, "R, rank of the readouts", low=1)
-    # the inner loop
-    lr: float = setting(3e-3, "lambda_phi_lr, inner learning rate (App.5-7)", low=0)
-    norm_eps: float = setting(1e-3, "e of App.60; 1 in the paper, small makes short inner loops move", low=0)
+    lr: float = setting(3e-3, "lambda_phi_lr, inner learning rate (App.5-7)", above=0, begins="the inner loop")
+    norm_eps: float = setting(1e-3, "e of App.60; 1 in the paper, small makes short inner loops move", above=0)
     min_layers: int = setting(2, "fewest hidden layers of a base model", low=0)
     max_layers: int = setting(4, "most hidden layers", low=0)
     min_units: int = setting(64, "fewest units of a hidden layer; drawn log-uniformly, one width per network", low=1)
     max_units: int = setting(64, "most units of a hidden layer", low=1)
     embedding: int = setting(32, "N^L, units of the output layer", low=1)
-    # the meta-objective (App.17-26)
     objective: str = setting("cosine", "cosine: predictions scaled to norm 1 (ICLR); squared: not (workshop)",
-                             choices=("cosine", "squared"))
+                             choices=("cosine", "squared"), begins="the meta-objective (App.17-26)")
     ridge: float = setting(0.1, "lambda_ridge of App.23", low=0)
     pairs: int = setting(3, "M, pairs of labelled batches after each inner step", low=1)
     shots: int = setting(10, "labelled examples per class in each batch", low=1)
-    # tasks
     ways: int = setting(10, "classes of a task; a user's file of fewer gives all it has, held-out letters 12 at most",
-                        low=2)
+                        low=2, begins="tasks (H.1)")
     case: str = setting("both", "letters to draw from: both cases, or the 26 upper-case ones (workshop)",
                         choices=("both", "upper"))
     max_shift: int = setting(1, "largest random shift of an image, pixels each way", low=0)
-    tasks: str = setting("letters", "mixture of task sets, NAME or NAME:SHARE separated by commas; names: letters, "
-                                    "glyphs, cifar10, imagenet16, or a PATH.npz with x and y")
+    tasks: mixture = setting((("letters", 1.0),), "mixture of task sets, NAME or NAME:SHARE separated by commas; "
+                             "names: letters, glyphs, cifar10, imagenet16, or a PATH.npz with x and y")
     data_dir: str = setting("", "folder of data sets; else UNSUP_META_DATA, else ~/.cache/unsup_meta")
     font_dir: str = setting("", "folder of fonts to render glyphs with, besides Matplotlib's own")
     system_fonts: str = setting("no", "yes: render glyphs with the system's fonts too", choices=("no", "yes"))
     digits: str = setting("no", "yes: glyphs hold digits too (MNIST is not unseen then)", choices=("no", "yes"))
-    glyph_ways: str = setting("10,13,14,17,20,30", "classes of a task of random glyphs, one of these")
+    glyph_ways: integers = setting((10, 13, 14, 17, 20, 30), "classes of a task of random glyphs, one of these", low=2)
     augmented: float = setting(0.5, "share of the tasks of random glyphs that are rotated and shifted", low=0, high=1)
     rotation: float = setting(360.0, "... by an angle from 0 to this, degrees", low=0, high=360)
     glyph_shift: int = setting(5, "... and by this many pixels each way at most", low=0, high=13)
-    imagenet_ways: str = setting("10,15,20,25", "classes of a task of ImageNet, one of these")
+    imagenet_ways: integers = setting((10, 15, 20, 25), "classes of a task of ImageNet, one of these", low=2)
     image_shift: int = setting(1, "largest random shift of images other than glyphs, pixels each way", low=0)
     p_task_dropout: float = setting(0.0, "probability of a task whose inputs are dropped, the same in all images",
                                     low=0, high=1)
@@ -67,45 +102,40 @@ class Config:
     class_permutations: int = setting(4, "size of that set", low=1, high=1000)
     p_x_shift: float = setting(0.0, "probability of a task whose images are moved along x at random", low=0, high=1)
     x_shift: int = setting(3, "... by this many pixels each way at most", low=0, high=13)
-    # truncated segments (App. B, H.2)
-    unroll_start: str = setting("3,3", "U is uniform between these two at first")
-    unroll_end: str = setting("3,3", "... and between these two after unroll_growth meta-steps")
+    unroll_start: integers = setting((3, 3), "U is uniform between these two at first", low=1,
+                                     begins="truncated segments (App. B, H.2)")
+    unroll_end: integers = setting((3, 3), "... and between these two after unroll_growth meta-steps", low=1)
     unroll_growth: int = setting(1, "meta-steps over which U grows, evenly", low=1)
-    horizon_start: float = setting(100.0, "inner steps of a task: normal, mean = sd = this at first", low=1)
+    horizon_start: float = setting(100.0, "inner steps of a task: normal, mean = sd = this at first; 1 or more", low=1)
     horizon_end: float = setting(100.0, "... and this after horizon_growth meta-steps", low=1)
     horizon_growth: int = setting(1, "meta-steps over which the horizon grows, evenly", low=1)
-    # meta-optimisation (Alg. 1, H.2)
-    meta_batch: int = setting(4, "gradients averaged per meta-step", low=1)
+    meta_batch: int = setting(4, "gradients averaged per meta-step", low=1, begins="meta-optimisation (Alg. 1, H.2)")
     theta_delay: int = setting(1, "sync: the theta of a gradient may be this many meta-steps old (0 or 1); with 1 the "
                                   "workers go on while Adam steps, with 0 they wait", choices=(0, 1))
     live_tasks: int = setting(16, "tasks under way at once; a meta-step takes the next meta_batch of them", low=1)
-    meta_lr: str = setting("3e-3,1e-3", "Adam's learning rate, or several separated by commas")
-    meta_lr_boundaries: str = setting("700", "meta-steps at which the next learning rate takes over")
+    meta_lr: numbers = setting((3e-3, 1e-3), "Adam's learning rate, or several separated by commas", low=0)
+    meta_lr_boundaries: integers = setting((700,), "meta-steps at which the next learning rate takes over", low=0)
     clip: float = setting(5.0, "largest global norm of a meta-step's gradient", low=0)
     steps: int = setting(1_000_000, "R, meta-steps at most", low=0)
     minutes: float = setting(4.5, "wall-clock minutes at most, this run; 0 for no limit", low=0)
-    # the run
-    seed: int = setting(0, "every random stream is keyed by it", low=0)
+    seed: int = setting(0, "every random stream is keyed by it", low=0, begins="the run")
     workers: int = setting(0, "worker processes; 0 for one per usable core", low=0)
     mode: str = setting("sync", "sync: same theta for any number of workers; async: workers never wait (the paper's)",
                         choices=("sync", "async"))
-    staleness_limit: int = setting(20, "async: gradients of a theta more than this many meta-steps old are dropped", low=1)
+    staleness_limit: int = setting(20, "async: gradients of a theta older than this many meta-steps are dropped", low=1)
     checkpoint_minutes: float = setting(2.0, "minutes between checkpoints", low=0)
     checkpoint_steps: int = setting(0, "meta-steps between checkpoints, besides; 0 for the clock alone", low=0)
     keep_checkpoints: int = setting(2, "how many checkpoints are kept", low=1)
     validate_steps: int = setting(100, "meta-steps between scores on held-out letters; 0 for never", low=0)
-    validate_data_steps: int = setting(500, "meta-steps between scores on embedded MNIST and Fashion-MNIST, for the log "
-                                            "alone; at these steps --validate-steps must fall due too", low=0)
+    validate_data_steps: int = setting(500, "meta-steps between scores on embedded MNIST and Fashion-MNIST, for the "
+                                            "log alone; at these steps --validate-steps must fall due too", low=0)
     validate_inner_steps: int = setting(200, "inner steps before a score on held-out letters", low=1)
     max_failures: int = setting(50, "non-finite gradients in a row that end the run", low=1)
 
-    def ways_list(self, field):
-        """The numbers of classes in `glyph_ways` or `imagenet_ways`.  InputError if they are not 2 or more each."""
-        flag = f"--{field.replace('_', '-')}"
-        ways = numbers(getattr(self, field), int, flag)
-        if min(ways, default=0) < 2:
-            raise InputError(f"{flag} is {getattr(self, field)!r}; give numbers of classes, 2 or more each")
-        return ways
+    @property
+    def rule_sizes(self):
+        """The sizes that theta's shapes follow from."""
+        return {name: getattr(self, name) for name in ("batch_size", "hdims", "delta", "top", "rank")}
 
 
 # Settings of a run that may differ between a run and its continuation.
@@ -116,57 +146,80 @@ PRESETS = {
     "laptop": {},
     "paper": dict(
         batch_size=128, hdims=64, delta=32, top=64, lr=3e-4, norm_eps=1.0, min_layers=2, max_layers=5,
-        min_units=64, max_units=512, pairs=5, unroll_start="2,4", unroll_end="8,15", unroll_growth=50_000,
+        min_units=64, max_units=512, pairs=5, unroll_start=(2, 4), unroll_end=(8, 15), unroll_growth=50_000,
         horizon_start=20.0, horizon_end=20_000.0, horizon_growth=5_000, meta_batch=256, live_tasks=512,
-        meta_lr="3e-4,1e-4,2e-5", meta_lr_boundaries="100000,150000", steps=200_000, minutes=0.0,
+        meta_lr=(3e-4, 1e-4, 2e-5), meta_lr_boundaries=(100_000, 150_000), steps=200_000, minutes=0.0,
         checkpoint_minutes=10.0, validate_steps=200, validate_inner_steps=1000,
         # The paper gives no probabilities for what comes on top: these are ours.
-        tasks="glyphs:0.5,cifar10:0.25,imagenet16:0.25", p_task_dropout=0.1, p_example_dropout=0.1,
+        tasks=(("glyphs", 0.5), ("cifar10", 0.25), ("imagenet16", 0.25)), p_task_dropout=0.1, p_example_dropout=0.1,
         p_class_permutation=0.1, p_x_shift=0.1),
     "workshop": dict(
-        batch_size=128, hdims=64, delta=32, top=64, lr=3e-4, norm_eps=1.0, max_layers=2, max_units=199, pairs=5, case="upper",
-        objective="squared", unroll_start="2,4", unroll_end="8,15", unroll_growth=50_000, horizon_start=20.0,
-        horizon_end=20_000.0, horizon_growth=5_000, meta_batch=256, live_tasks=512, meta_lr="3e-4,1e-4,2e-5",
-        meta_lr_boundaries="100000,150000", steps=200_000, minutes=0.0, checkpoint_minutes=10.0,
-        validate_steps=200, validate_inner_steps=1000),
+        batch_size=128, hdims=64, delta=32, top=64, lr=3e-4, norm_eps=1.0, max_layers=2, max_units=199, pairs=5,
+        case="upper", objective="squared", unroll_start=(2, 4), unroll_end=(8, 15), unroll_growth=50_000,
+        horizon_start=20.0, horizon_end=20_000.0, horizon_growth=5_000, meta_batch=256, live_tasks=512,
+        meta_lr=(3e-4, 1e-4, 2e-5), meta_lr_boundaries=(100_000, 150_000), steps=200_000, minutes=0.0,
+        checkpoint_minutes=10.0, validate_steps=200, validate_inner_steps=1000),
 }
 
 
-def add_flags(parser):
-    """A flag for every field of `Config`, `--like-this`; one not given keeps the preset's value."""
+def help_of(f):
+    """What --help says of a field."""
+    return f"{f.metadata['help']} [laptop: {written(f.default) or 'none'}]"
+
+
+def add_flags(parser, names=None):
+    """A flag, `--like-this`, for each field of `Config` (or those named); one not given keeps the preset's value."""
+    group = parser
     for f in dataclasses.fields(Config):
-        parser.add_argument("--" + f.name.replace("_", "-"), type=f.type, choices=f.metadata.get("choices"),
-                            default=argparse.SUPPRESS, help=f"{f.metadata['help']} [laptop: {f.default}]")
+        if "begins" in f.metadata:
+            group = parser.add_argument_group(f.metadata["begins"])
+        if names is None or f.name in names:
+            metavar = None if "choices" in f.metadata else {int: "N", float: "X"}.get(f.type, "TEXT")
+            group.add_argument("--" + f.name.replace("_", "-"), type=f.type, choices=f.metadata.get("choices"),
+                               metavar=metavar,
+                               default=argparse.SUPPRESS, help=help_of(f).replace("%", "%%"))
 
 
 def make_config(preset, overrides):
-    """The preset's Config with `overrides` {field: value}.  InputError for an unknown name or a bad value."""
+    """The preset's Config with `overrides` {field: value, its text, or JSON's list}.  InputError for a bad one."""
     if preset not in PRESETS:
         raise InputError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
-    config = Config(**(PRESETS[preset] | overrides))
-    for f in dataclasses.fields(Config):
-        value, low, high = getattr(config, f.name), f.metadata.get("low"), f.metadata.get("high", math.inf)
-        if low is not None and not (math.isfinite(value) and low <= value <= high):
-            allowed = f"{low} or more" if high == math.inf else f"{low} to {high}"
-            raise InputError(f"--{f.name.replace('_', '-')} is {value}; give {allowed}")
+    values = PRESETS[preset] | overrides
+    config = Config(**{f.name: _value(f, values[f.name]) for f in dataclasses.fields(Config) if f.name in values})
     for low, high in (("min_layers", "max_layers"), ("min_units", "max_units"), ("meta_batch", "live_tasks")):
         if getattr(config, low) > getattr(config, high):
             raise InputError(f"--{low.replace('_', '-')} {getattr(config, low)} is larger than "
                              f"--{high.replace('_', '-')} {getattr(config, high)}")
-    unroll_range(config, 0)
-    rates(config)
-    parse_mixture(config.tasks)
-    for field in ("glyph_ways", "imagenet_ways"):
-        config.ways_list(field)
+    for pair in (config.unroll_start, config.unroll_end):
+        if len(pair) != 2 or pair[0] > pair[1]:
+            raise InputError("--unroll-start and --unroll-end: give two numbers each, LEAST,MOST")
+    rates, boundaries = config.meta_lr, config.meta_lr_boundaries
+    if len(rates) != len(boundaries) + 1 or tuple(sorted(boundaries)) != boundaries:
+        raise InputError(f"--meta-lr has {len(rates)} rates for {len(boundaries)} --meta-lr-boundaries; "
+                         "give one boundary, growing, between each two rates")
     return config
 
 
-def numbers(text, kind, flag):
-    """The comma-separated numbers of a flag.  InputError if they are not."""
+def _value(f, given):
+    """The value of the field f: of its flag's text, or as it is.  InputError if it is out of bounds."""
+    flag, low, high = f"--{f.name.replace('_', '-')}", f.metadata.get("low"), f.metadata.get("high", math.inf)
+    above = f.metadata.get("above", -math.inf)
     try:
-        return [kind(part) for part in text.split(",") if part.strip()]
-    except ValueError as error:
-        raise InputError(f"{flag} is {text!r}; give numbers separated by commas") from error
+        value = f.type(given) if isinstance(given, str) else given
+        if isinstance(value, list):
+            value = tuple(tuple(part) if isinstance(part, list) else part for part in value)
+    except argparse.ArgumentTypeError as error:
+        raise InputError(f"{flag}: {error}") from error
+    several = isinstance(value, tuple)
+    if several and not value and f.name != "meta_lr_boundaries":
+        raise InputError(f"{flag} is {given!r}; give one or more, separated by commas")
+    if low is None and above == -math.inf:
+        return value
+    low = -math.inf if low is None else low
+    if not all(math.isfinite(v) and low <= v <= high and v > above for v in (value if several else (value,))):
+        allowed = f"more than {above}" if above > low else f"{low} or more" if high == math.inf else f"{low} to {high}"
+        raise InputError(f"{flag} is {given!r}; give {allowed}{' each' * several}")
+    return value
 
 
 def _grown(start, end, step, growth):
@@ -175,11 +228,8 @@ def _grown(start, end, step, growth):
 
 def unroll_range(config, step):
     """(fewest, most) inner steps of a truncated segment at meta-step `step` (H.2)."""
-    start = numbers(config.unroll_start, int, "--unroll-start")
-    end = numbers(config.unroll_end, int, "--unroll-end")
-    if len(start) != 2 or len(end) != 2 or not 1 <= start[0] <= start[1] or not 1 <= end[0] <= end[1]:
-        raise InputError("--unroll-start and --unroll-end: give two numbers each, LEAST,MOST, 1 or more")
-    return tuple(round(_grown(a, b, step, config.unroll_growth)) for a, b in zip(start, end))
+    pairs = zip(config.unroll_start, config.unroll_end)
+    return tuple(round(_grown(a, b, step, config.unroll_growth)) for a, b in pairs)
 
 
 def horizon_scale(config, step):
@@ -187,30 +237,44 @@ def horizon_scale(config, step):
     return _grown(config.horizon_start, config.horizon_end, step, config.horizon_growth)
 
 
-def rates(config):
-    """(boundaries, learning rates) of the meta-optimiser.  InputError if they do not fit."""
-    values = numbers(config.meta_lr, float, "--meta-lr")
-    boundaries = numbers(config.meta_lr_boundaries, int, "--meta-lr-boundaries")
-    if len(values) != len(boundaries) + 1 or sorted(boundaries) != boundaries or min(values, default=-1) < 0:
-        raise InputError(f"--meta-lr has {len(values)} rates for {len(boundaries)} --meta-lr-boundaries; "
-                         "give one boundary, growing, between each two rates")
-    return boundaries, values
-
-
-def to_json(config):
-    """The configuration as JSON text."""
-    return json.dumps(dataclasses.asdict(config), indent=1)
+def as_json(config):
+    """{field: value} as JSON gives it back: lists for tuples."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def differing_fields(config, saved):
-    """Names of the fields in which `config` is not the `saved` {field: value}, operational ones aside."""
-    mine = dataclasses.asdict(config)
-    return [name for name in mine.keys() | saved.keys()
-            if name not in OPERATIONAL and mine.get(name) != saved.get(name)]
+    """{field: (value in `saved`, value in `config`)} of those that differ, operational ones aside; as JSON has them."""
+    mine, saved = as_json(config), json.loads(json.dumps(saved))
+    return {name: (saved.get(name), mine.get(name)) for name in sorted(mine.keys() | saved.keys())
+            if name not in OPERATIONAL and mine.get(name) != saved.get(name)}
 
 
-def run_name(name):
-    """`name` if it can be a folder under runs/, else InputError."""
+def parse(argv):
+    """The command line of `train.py`: (config, run folder, options with `resume`, `no_score` and `plain`).
+
+    Raises InputError for options that do not fit, or where a run would be overwritten.
+    """
+    parser = OneLineParser(prog="train.py", usage="python train.py [--preset PRESET] [--name NAME] [any setting below]",
+                           description="Meta-train the unsupervised update rule (Alg. 1).")
+    own = parser.add_argument_group("this run")
+    own.add_argument("--preset", default="laptop", choices=PRESETS, help="where the settings start from")
+    own.add_argument("--name", help="the run's folder under runs/; the preset's name if not given")
+    own.add_argument("--resume", action="store_true", help="go on from runs/NAME/checkpoint.npz")
+    own.add_argument("--no-score", action="store_true", help="do not score the learned theta at the end")
+    own.add_argument("--plain", action="store_true", help="compute with the definitions of unsup_meta.py: slow, to be "
+                                                          "read along with a debugger")
+    add_flags(parser)
+    options = parser.parse_args(argv)
+    fields = {f.name: getattr(options, f.name) for f in dataclasses.fields(Config) if hasattr(options, f.name)}
+    config = make_config(options.preset, fields)
+    name = options.name or options.preset
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise InputError(f"run name {name!r}: use letters, digits, '.', '_' and '-', starting with a letter or digit")
-    return name
+    run = Path("runs") / name
+    for folder in (run.parent, run):
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder} is a file where a folder should be; move it away or start elsewhere")
+    if not options.resume and run.exists() and any(run.iterdir()):
+        raise InputError(f"{run} already holds a run: go on with it (--resume), start another (--name NAME) or "
+                         "remove it")
+    return config, run, options

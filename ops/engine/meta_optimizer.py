@@ -1,67 +1,83 @@
-"""One step of the meta-optimiser (H.2): clip the averaged gradient, Adam, and what to log about it.
+"""One step of the meta-optimiser (H.2): the averaged gradient clipped, Adam, and what to log about it.
 
 theta is one flat vector here: a few calls on it take a tenth of the time that its forty arrays would, and
 while the main process computes, a core is missing to the workers.
 """
 import numpy as np
 
-from ops.engine.adam import Adam, clip_by_global_norm, piecewise_rate
-from ops.engine.flat import flatten, unflatten
+from ops.engine.shared_memory import views
 
 BLOCKS = ("top_d", "compute_h", "error", "readout", "merge", "bias")  # first parts of theta's names
+BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # Kingma & Ba's (2014), which the paper does not change
+
+
+def length(vector):
+    """The norm of a vector, summed in float64."""
+    return float(np.sqrt(np.sum(np.square(vector, dtype=np.float64))))
+
+
+def clipped(gradient, limit):
+    """(the gradient scaled to a norm of at most `limit`, the norm before) (H.2)."""
+    norm = length(gradient)
+    scale = min(1.0, limit / norm) if norm > 0 else 1.0
+    return gradient * gradient.dtype.type(scale), norm
+
+
+def piecewise_rate(step, boundaries, rates):
+    """rates[i] until meta-step boundaries[i], the last of them for ever (H.2: 3e-4, 1e-4, 2e-5)."""
+    return rates[int(np.searchsorted(boundaries, step, side="right"))]
 
 
 class MetaOptimizer:
-    """theta, the theta before its last step, and the Adam state.
+    """theta, the theta before its last step, and the state of Adam: flat vectors [P], never changed in place.
 
-    theta {name: array}; boundaries, rates: the learning-rate schedule (`piecewise_rate`); clip: largest
-    global gradient norm.  `vector` and `previous` are flat, in the order of theta's names.
+    theta {name: array}, to start from, in whose order the vectors are; boundaries, rates: the learning-rate
+    schedule (`piecewise_rate`); clip: largest norm of a gradient.
     """
 
     def __init__(self, theta, boundaries, rates, clip):
         self.shapes = {name: a.shape for name, a in theta.items()}
-        self.vector = flatten(theta.values())
-        self.previous, self.adam = self.vector, Adam()
-        self.schedule, self.clip = (boundaries, rates), clip
-        sizes = [a.size for a in theta.values()]
-        self._starts = np.cumsum([0] + sizes[:-1])
-        blocks = [name.split("/")[0] for name in theta]
-        self._member = np.array([[block == b for b in blocks] for block in BLOCKS], float)
-
-    @property
-    def theta(self):
-        """{name: array}, views of the vector."""
-        return dict(zip(self.shapes, unflatten(self.vector, self.shapes.values(), copy=False)))
-
-    def by_block(self, vector):
-        """{block: global norm} of a flat vector."""
-        sums = np.add.reduceat(np.square(vector, dtype=np.float64), self._starts)
-        return dict(zip(BLOCKS, np.sqrt(self._member @ sums).tolist()))
+        self.theta = self.previous = np.concatenate([a.ravel() for a in theta.values()])
+        self.m = self.v = np.zeros_like(self.theta)
+        self.steps, self.schedule, self.clip = 0, (boundaries, rates), clip
+        self._starts = np.cumsum([0] + [a.size for a in theta.values()][:-1])
+        self._member = np.array([[name.split("/")[0] == b for name in theta] for b in BLOCKS], float)
 
     def skip(self):
         """A meta-step without a gradient: theta stays as it is."""
-        self.previous = self.vector
+        self.previous = self.theta
 
     def step(self, gradient, step):
-        """Adam on the flat, averaged `gradient` of meta-step `step`; returns the quantities to log."""
+        """Adam on the averaged `gradient` [P] of meta-step `step`; returns the quantities to log."""
         rate = piecewise_rate(step, *self.schedule)
-        clipped, norm = clip_by_global_norm({"theta": gradient}, self.clip)
-        self.previous = self.vector
-        self.vector = self.adam.update({"theta": self.vector}, clipped, rate)["theta"]
-        moved, before = self.by_block(self.vector - self.previous), self.by_block(self.previous)
+        g, norm = clipped(gradient, self.clip)
+        self.steps += 1
+        self.m = BETA1 * self.m + (1 - BETA1) * g
+        self.v = BETA2 * self.v + (1 - BETA2) * g * g
+        bias1, bias2 = 1 - BETA1 ** self.steps, 1 - BETA2 ** self.steps
+        change = rate * (self.m / bias1) / (np.sqrt(self.v / bias2) + EPS)
+        self.previous, self.theta = self.theta, (self.theta - change).astype(self.theta.dtype)
+        moved, before = self._by_block(self.theta - self.previous), self._by_block(self.previous)
         return {"grad_norm": norm, "clipped": norm > self.clip, "meta_lr": rate,
-                "update_ratio": _length(moved) / _length(before), "block_grad_norm": self.by_block(gradient),
+                "update_ratio": _together(moved) / _together(before), "block_grad_norm": self._by_block(gradient),
                 "block_update_ratio": {b: moved[b] / before[b] if before[b] else 0.0 for b in BLOCKS},
-                "merge": [round(float(m), 5) for m in self.theta["merge"]]}
+                "merge": [round(float(m), 5) for m in views(self.theta, self.shapes)["merge"]]}
+
+    def _by_block(self, vector):
+        """{block: norm} of a vector."""
+        sums = np.add.reduceat(np.square(vector, dtype=np.float64), self._starts)
+        return dict(zip(BLOCKS, np.sqrt(self._member @ sums).tolist()))
+
+    def arrays(self):
+        """{name: array} for a checkpoint: theta under the names that `um.load_theta` reads."""
+        theta = {f"theta/{name}": a for name, a in views(self.theta, self.shapes).items()}
+        return theta | {"previous": self.previous, "adam/m": self.m, "adam/v": self.v}
+
+    def restore(self, arrays, steps):
+        """Go on from the `arrays` of another after so many steps."""
+        self.theta = np.concatenate([arrays[f"theta/{name}"].ravel() for name in self.shapes])
+        self.previous, self.m, self.v, self.steps = arrays["previous"], arrays["adam/m"], arrays["adam/v"], steps
 
 
-def _length(norms):
+def _together(norms):
     return float(np.sqrt(sum(norm * norm for norm in norms.values())))
-
-
-def sum_rows(rows):
-    """The sum of gradient vectors in the order given: the same bits whatever order they were computed in."""
-    total = np.array(rows[0])
-    for row in rows[1:]:
-        total += row
-    return total

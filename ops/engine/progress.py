@@ -1,5 +1,6 @@
 """What a run tells: `metrics.jsonl`, one flushed JSON object a line, and a live progress line."""
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -52,6 +53,20 @@ def _belongs(line, step):
         return False
 
 
+def summary(replies):
+    """What to log about a meta-step's segments: averages over the finite ones, J by data set, what was dropped."""
+    good, bad = ([r for r in replies if r["finite"] == finite] for finite in (True, False))
+    counts = {"segments": len(good), "dropped": len(bad)}
+    if bad:
+        counts["dropped_tasks"] = [r["task"] for r in bad]
+    if not good:
+        return counts
+    average = lambda key: float(np.mean([r[key] for r in good]))
+    sets = sorted({r["set"] for r in good})
+    return {name: average(name) for name in ("J", "accuracy", "unrolls", "phi_norm", "data_s", "unroll_s")} | {
+        "J_by_data": {name: float(np.mean([r["J"] for r in good if r["set"] == name])) for name in sets}} | counts
+
+
 def clock(seconds):
     """1:02:03 or 2:03."""
     minutes, seconds = divmod(int(seconds), 60)
@@ -91,7 +106,8 @@ class Progress:
         if now - self._last < (0.2 if self.live else self.every):
             return
         self._last = now
-        self.stream.write(f"\r\x1b[K{text}" if self.live else text + "\n")
+        fits = shutil.get_terminal_size().columns - 1  # a longer line would be a new one each time
+        self.stream.write(f"\r\x1b[K{text[:fits]}" if self.live else text + "\n")
         self.stream.flush()
 
     def say(self, text):

@@ -1,71 +1,60 @@
-"""Named numpy arrays in one block of shared memory, and the sweeping up of blocks whose owner died."""
-import errno
+"""Memory that all processes of a run share, and the one form that theta and phi have in it: views of a flat vector.
+
+Nothing here has a name in the file system: multiprocessing unlinks a block at its birth and hands it to workers
+as an open file, so that it ends with the last process that holds it, however that ends.
+"""
 import math
 import os
-import re
-import secrets
-import weakref
-from multiprocessing import shared_memory
-from pathlib import Path
+from multiprocessing.heap import BufferWrapper
 
 import numpy as np
 
+import unsup_meta as um
 from ops.errors import InputError
-from ops.processes import PREFIX, alive
 
-FOLDER = "/dev/shm"  # where Linux keeps shared memory and semaphores
+FOLDER = "/dev/shm"  # where Linux keeps shared memory
+LINE = 64  # bytes of a cache line: every array, every row of theta, of a gradient and of phi begins at one
 
 
 class SharedArrays:
-    """Numpy views, by name, into one block of shared memory.
+    """Numpy arrays by name in one block of shared memory; pickled for a worker, it takes the block along, not a copy.
 
-    spec: {name: (shape, dtype)}.  The process that makes it (no `block`) owns it and unlinks it in
-    `close`, at the latest when it ends; others attach by the owner's `block` name.  The name carries the
-    owner's process id.  Raises InputError where there is not that much shared memory.
+    spec: {name: (shape, dtype)}.  Raises InputError where there is not that much shared memory.
     """
 
-    def __init__(self, spec, block=None):
-        self.spec, self.owner = dict(spec), block is None
-        offsets, size = {}, 0
-        for name, (shape, dtype) in spec.items():
-            offsets[name] = size
-            size += -(-math.prod(map(int, shape)) * np.dtype(dtype).itemsize // 64) * 64  # a cache line each
-        if self.owner:
-            name = f"{PREFIX}_{os.getpid()}_{secrets.token_hex(4)}"
-            try:
-                _check_room(size)
-                self._memory = shared_memory.SharedMemory(name, True, max(size, 64))
-            except OSError as error:
-                raise InputError(f"cannot get {size / 1e6:.0f} MB of shared memory ({error.strerror}); free some in "
-                                 "/dev/shm, take fewer --live-tasks or --workers, or smaller data sets in --tasks"
-                                 ) from error
-        else:
-            self._memory = shared_memory.SharedMemory(block)
-        self.block = self._memory.name
-        self._arrays = {name: np.ndarray(shape, dtype, self._memory.buf, offsets[name])
-                        for name, (shape, dtype) in spec.items()}
-        self._close = weakref.finalize(self, _close, self._memory, self._arrays, os.getpid() if self.owner else None)
+    def __init__(self, spec):
+        self.spec, self.nbytes = spec, sum(_size(shape, dtype) for shape, dtype in spec.values())
+        try:
+            _check_room(self.nbytes)
+            # What `multiprocessing.RawArray` is made of, but not filled with zeros: unused pages are not taken.
+            self._memory = BufferWrapper(self.nbytes + LINE)
+        except (OSError, OverflowError) as error:
+            raise InputError(f"cannot get {self.nbytes / 1e6:,.0f} MB of shared memory ({error}); free some in "
+                             f"{FOLDER}, lower --live-tasks, --max-units or --workers, or take smaller sets in --tasks"
+                             ) from error
+        self._cut()
+
+    def __getstate__(self):
+        return self.spec, self.nbytes, self._memory
+
+    def __setstate__(self, state):
+        self.spec, self.nbytes, self._memory = state
+        self._cut()
+
+    def _cut(self):
+        self._arrays, buffer = {}, self._memory.create_memoryview()
+        start = -np.frombuffer(buffer, np.uint8).ctypes.data % LINE
+        for name, (shape, dtype) in self.spec.items():
+            self._arrays[name] = np.ndarray(shape, dtype, buffer, start)
+            start += _size(shape, dtype)
 
     def __getitem__(self, name):
         return self._arrays[name]
 
-    def close(self):
-        """Drop the views; the owner also removes the block.  Views taken before become invalid."""
-        self._close()
 
-
-def _close(memory, arrays, owner):
-    """What `SharedArrays.close` does; `owner` is the owning process's id, or None in the others."""
-    arrays.clear()
-    try:
-        memory.close()
-    except BufferError:  # a view is still held somewhere; the mapping goes with the process
-        pass
-    if owner == os.getpid():
-        try:
-            memory.unlink()
-        except FileNotFoundError:
-            pass
+def _size(shape, dtype):
+    """Bytes of an array, in whole cache lines."""
+    return -(-math.prod(map(int, shape)) * np.dtype(dtype).itemsize // LINE) * LINE
 
 
 def _check_room(size):
@@ -75,21 +64,70 @@ def _check_room(size):
     except (OSError, AttributeError):  # not on this system
         return
     if room.f_blocks and size > room.f_bavail * room.f_frsize:  # no blocks: a file system without a limit
-        raise OSError(errno.ENOSPC, f"{room.f_bavail * room.f_frsize / 1e6:.0f} MB are free")
+        raise OSError(f"{room.f_bavail * room.f_frsize / 1e6:,.0f} MB are free")
 
 
-def remove_abandoned(folder=FOLDER):
-    """Unlink blocks and semaphores of this program whose owner no longer runs; returns their names.
+# --- theta and phi --------------------------------------------------------------------------------
 
-    A main process killed outright cannot remove its own.  Only Linux lists them; elsewhere nothing is done.
+
+def views(vector, shapes):
+    """{name: array}, the arrays of {name: shape} as views of `vector`, one after another."""
+    found, start = {}, 0
+    for name, shape in shapes.items():
+        end = start + math.prod(shape)
+        found[name], start = vector[start:end].reshape(shape), end
+    return found
+
+
+def layers(vector, sizes):
+    """phi, a list of `um.Layer`, as views of `vector`, for layer sizes [N^0, ..., N^L]."""
+    shapes = {(l, part): shape for l, (m, n) in enumerate(zip(sizes[:-1], sizes[1:]))
+              for part, shape in (("W", (m, n)), ("b", (n,)), ("V", (m, n)))}
+    arrays = list(views(vector, shapes).values())
+    return [um.Layer(*arrays[i:i + 3]) for i in range(0, len(arrays), 3)]
+
+
+def phi_floats(sizes):
+    """How many numbers phi has."""
+    return sum((2 * m + 1) * n for m, n in zip(sizes[:-1], sizes[1:]))
+
+
+def run_memory(config, inputs, workers):
+    """The `SharedArrays` of a run whose tasks have at most `inputs` inputs.
+
+    grads [rows, P]: a row for each gradient, twice what can be under way, since one is written while another is read.
+    theta [rows, P]: sync, by meta-step modulo 2; async, what the gradient of this row is taken of.
+    phi [live_tasks, 2, floats]: a segment reads one of a slot's two and writes the other, see `LiveTask`.
     """
-    removed = []
-    for path in Path(folder).glob(f"*{PREFIX}_*"):
-        match = re.fullmatch(rf"{PREFIX}_(\d+)_[0-9a-f]+|sem\.{PREFIX}_(\d+)-\w+", path.name)
-        if match and not alive(int(match[1] or match[2])):
-            try:
-                path.unlink()
-                removed.append(path.name)
-            except OSError:
-                pass
-    return removed
+    widest = [inputs] + [config.max_units] * config.max_layers + [config.embedding]
+    in_lines = lambda floats: -(-floats * 4 // LINE) * LINE // 4
+    P = in_lines(sum(math.prod(shape) for shape in um.theta_shapes(**config.rule_sizes).values()))
+    sync = config.mode == "sync"
+    rows = 2 * (config.meta_batch if sync else workers)
+    return SharedArrays({"theta": ((2 if sync else rows, P), "float32"), "grads": ((rows, P), "float32"),
+                         "phi": ((config.live_tasks, 2, in_lines(phi_floats(widest))), "float32")})
+
+
+# --- Pools of images ------------------------------------------------------------------------------
+
+
+class SharedPools:
+    """{name: Pool}: the images that tasks are drawn from, loaded once and read by all workers where they lie."""
+
+    def __init__(self, pools):
+        fields = {(name, field): array for name, pool in pools.items() for field, array in pool._asdict().items()
+                  if isinstance(array, np.ndarray)}
+        self.arrays = SharedArrays({key: (array.shape, array.dtype.str) for key, array in fields.items()})
+        for key, array in fields.items():
+            self.arrays[key][...] = array
+        self._rest = {name: pool._replace(**{field: None for of, field in fields if of == name})
+                      for name, pool in pools.items()}
+
+    def pools(self):
+        """{name: Pool} around the shared memory, read-only and without a copy."""
+        found = dict(self._rest)
+        for name, field in self.arrays.spec:
+            array = self.arrays[name, field]
+            array.flags.writeable = False
+            found[name] = found[name]._replace(**{field: array})
+        return found

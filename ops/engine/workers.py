@@ -1,71 +1,78 @@
-"""A `multiprocessing.Pool` standing in for the paper's cluster of CPU workers (App. C).
+"""A `multiprocessing.Pool` standing in for the paper's cluster of CPU workers (App. C), and the jobs it is given.
 
-The pool supplies processes and replaces dead ones; each serves jobs inside the pool's initializer, so
-that it never touches the pool's own queues: a process killed while it holds a queue's lock would stop
-the whole pool.  Jobs and replies are short JSON messages over a pipe per rank, arrays lie in shared
-memory.  Nobody holds a lock, so a worker killed at any instant leaves nothing behind but an unanswered
-job, which `wait` reports within a second.
+The Pool supplies processes and replaces those that die.  Each serves jobs inside the Pool's initializer and never
+comes to the Pool's own queues: a process killed while it holds a queue's lock would stop all the others.  Instead
+each opens a connection of its own to the main process, whose end, on either side, is the other side's death.
+Messages are short, arrays lie in shared memory and nobody holds a lock: a worker killed at any instant leaves
+nothing behind but a job without an answer, which another one is given.
 """
 import contextlib
 import importlib
-import json
 import multiprocessing
 import os
 import signal
+import socket
+import threading
 import time
 import traceback
-from multiprocessing.connection import wait as wait_for
+from collections import deque
+from multiprocessing.connection import Connection, wait
+from typing import NamedTuple
 
 from ops.errors import InputError
-from ops.processes import PREFIX, alive, end_with_parent, usable_cores  # noqa: F401  (usable_cores: for callers)
+from ops.processes import ONE_THREAD
 
-ONE_THREAD = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
-                                     "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS", "UNSUP_META_THREADS")}
-MESSAGE_LIMIT = 4000  # bytes: a pipe takes as much in one piece, or nothing
 POLL_SECONDS = 0.5
 START_SECONDS = 120.0
 STARTS = 5  # tries
-HEAD, TAIL = 600, 1400  # characters that are kept of a traceback: its start and, after it, what was raised
+ATTEMPTS = 3  # of one job, before the run gives up
 
 
-def _serve(hello, pids, channels, module, factory, arguments):
-    """In a worker: announce its process id, wait for a rank, then answer jobs until the main process is gone."""
+class Job(NamedTuple):
+    """What a worker is asked for: `work` is the name of a method of its handler, `arguments` that method's."""
+
+    name: object
+    work: str
+    arguments: dict
+
+
+class Stop(Exception):
+    """The run was asked to stop."""
+
+
+# --- In a worker ----------------------------------------------------------------------------------
+
+
+def _serve(door, module, factory, arguments):
+    """Send the main process one end of a connection, then answer the jobs that come in at the other."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides when to stop
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    parent = multiprocessing.parent_process()
-    end_with_parent(parent)
+    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     os.environ.update(ONE_THREAD)  # for what is read late, should the fork server have been started by another
-    hello.send_bytes(str(os.getpid()).encode())
-    while os.getpid() not in pids[:]:
-        time.sleep(0.01)
-        _leave_with(parent)
-    channel, handler = channels[pids[:].index(os.getpid())], None
-    while True:
-        while not channel.poll(POLL_SECONDS):
-            _leave_with(parent)
-        job = json.loads(channel.recv_bytes())
-        try:
-            if handler is None:
-                handler = getattr(importlib.import_module(module), factory)(**arguments)
-            reply = handler(job)
-        except Exception:
-            reply = {"error": _shortened(traceback.format_exc())}
-        try:
-            channel.send_bytes(json.dumps(reply | {"job": job["job"]}).encode())
-        except OSError:
-            _leave_with(parent)
+    jobs, far_end = multiprocessing.Pipe()
+    handler = None
+    with contextlib.suppress(EOFError, OSError):
+        socket.send_fds(door, [str(os.getpid()).encode()], [far_end.fileno()])
+        far_end.close()
+        while True:
+            job = jobs.recv()
+            try:
+                if handler is None:
+                    handler = getattr(importlib.import_module(module), factory)(**arguments)
+                reply = handler(job)
+            except Exception:
+                reply = {"error": traceback.format_exc()}
+            jobs.send(reply)
+    os._exit(1)
 
 
-def _shortened(text):
-    """`text` with its middle left out where it is long: a traceback's first and last lines tell most."""
-    left_out = len(text) - HEAD - TAIL
-    return text if left_out <= 0 else f"{text[:HEAD]}\n... {left_out} characters left out ...\n{text[-TAIL:]}"
+def _end_with(parent):
+    """End this process with its parent, even in the middle of a segment: kernels and products let other threads run."""
+    parent.join()
+    os._exit(1)
 
 
-def _leave_with(parent):
-    """End this process once the main process has ended (where the system did not do so)."""
-    if parent is not None and not parent.is_alive():
-        os._exit(1)
+# --- In the main process --------------------------------------------------------------------------
 
 
 class _Process(multiprocessing.context.ForkServerProcess):
@@ -81,141 +88,154 @@ class _Process(multiprocessing.context.ForkServerProcess):
             except (EOFError, ConnectionError) as error:
                 last = error
                 time.sleep(0.1 * attempt)  # until the system knows that it is gone
-        raise InputError(f"the fork server that starts the workers ended {STARTS} times ({last!r}); start the run again")
+        raise InputError(f"the fork server that starts the workers ended {STARTS} times ({last!r}); start the run "
+                         "again")
+
+
+class _NoLock(contextlib.nullcontext):
+    """For the Pool's queues, which no worker uses: a real lock is a named semaphore, which killed processes leave."""
+
+    def acquire(self, *_):
+        """At once."""
+        return True
 
 
 class _Context(multiprocessing.context.ForkServerContext):
     Process = _Process
 
+    def Lock(self):
+        return _NoLock()
 
-class WorkerPool:
-    """`count` worker processes that each build `module.factory(**arguments)` and call it with jobs.
 
-    A job and its reply are JSON dicts; "job" is its identity.  One BLAS and numba thread each: the
-    processes start from a fresh interpreter that sees ONE_THREAD in its environment, however and
-    with whatever threads this program itself was started.
+class Workers:
+    """`count` processes that each build `module.factory(**arguments)` and call it with jobs.
+
+    A reply is a dict.  Jobs of workers that died or failed are done again.  say(text) tells the user.  Setting
+    `stopping` ends the next wait with `Stop`.  One BLAS and numba thread each: the processes start from a fresh
+    interpreter that sees ONE_THREAD in its environment, whatever threads this program itself was started with.
     """
 
-    def __init__(self, count, module, factory, arguments):
-        self.count, self.restarts = count, 0
-        context = _Context()
+    def __init__(self, count, module, factory, arguments, say):
+        self.count, self.say, self.restarts, self.stopping = count, say, 0, False
+        self._processes = {}  # the connection to each worker -> its process id
+        self._jobs = {}       # the connection -> the job under way there
+        self._queue, self._replies, self._failures = deque(), {}, {}  # jobs; {name: reply}; {name: how often}
+        self._changed = time.monotonic()
+        context, before = _Context(), {name: os.environ.get(name) for name in ONE_THREAD}
         context.set_forkserver_preload([module])
-        before = {name: os.environ.get(name) for name in ONE_THREAD}
+        self._door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         os.environ.update(ONE_THREAD)
         try:
-            pairs = [context.Pipe() for _ in range(count)]
-            self._pipes, self._far_ends = [ours for ours, _ in pairs], [theirs for _, theirs in pairs]
-            self._hello, hello = context.Pipe(duplex=False)
-            self._pids = context.RawArray("q", count)  # rank -> process id, read by the workers
-            with _semaphores_of_ours():
-                shared = hello, self._pids, self._far_ends, module, factory, arguments
-                self._pool = context.Pool(count, _serve, shared)
+            self._pool = context.Pool(count, _serve, (theirs, module, factory, arguments))
         finally:
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
-        self._job = [None] * count
-        self._vacant = [time.monotonic()] * count  # since when a rank waits for a process
-        self._waiting, self._looked = [], 0.0
 
+    @property
     def idle(self):
-        """Ranks that have no job."""
-        return [rank for rank in range(self.count) if self._job[rank] is None]
+        """How many jobs would be begun at once."""
+        return max(0, self.count - len(self._jobs) - len(self._queue))
 
     def pids(self):
         """Process ids of the workers that have reported for work."""
-        return [pid for pid in self._pids if pid]
+        return list(self._processes.values())
 
-    def submit(self, rank, job):
-        """Hand `job` to the idle worker `rank`."""
-        self._job[rank] = job
-        if self._pids[rank]:
-            self._send(rank, job)
+    def add(self, jobs):
+        """Queue jobs; they start in this order."""
+        self._queue.extend(jobs)
+        self._hand_out()
 
-    def _send(self, rank, job):
-        message = json.dumps(job).encode()
-        assert len(message) <= MESSAGE_LIMIT, "a job must fit a pipe's atomic write"
-        self._pipes[rank].send_bytes(message)
+    def take(self, names):
+        """Replies to the jobs of these names, in their order, once all are there."""
+        while not all(name in self._replies for name in names):
+            self._replies.update((job.name, reply) for job, reply in self.receive())
+        return [self._replies.pop(name) for name in names]
 
-    def wait(self, timeout=POLL_SECONDS):
-        """Events as (rank, job, reply): a reply, or None where the worker died with the job undone.
+    def receive(self):
+        """Wait a moment; [(job, reply)] that came in.
 
-        Returns as soon as there is one, or an empty list after `timeout` seconds.
+        A worker that died is replaced; an exception in a worker is shown with its task.  Raises InputError if a
+        job fails ATTEMPTS times.
         """
-        events = [] if time.monotonic() - self._looked < POLL_SECONDS else self._dead()
-        for pipe in wait_for([self._hello, *self._pipes], 0 if events else timeout):
-            message = json.loads(pipe.recv_bytes())
-            if pipe is self._hello:
-                self._waiting.append(message)
-                self._assign()
-            else:
-                rank = self._pipes.index(pipe)
-                job, self._job[rank] = self._job[rank], None
-                events.append((rank, job, message))
-        return events
-
-    def _assign(self):
-        """Give vacant ranks to processes that announced themselves."""
-        for rank in range(self.count):
-            while not self._pids[rank] and self._waiting:
-                pid = self._waiting.pop(0)
-                if alive(pid):
-                    self._pids[rank] = pid
-                    if self._job[rank] is not None:
-                        self._send(rank, self._job[rank])
-
-    def _dead(self):
-        """Vacate the ranks of workers that died; events for the jobs they had."""
-        self._looked, events = time.monotonic(), []
-        for rank, pid in enumerate(self._pids):
-            if not pid and self._looked - self._vacant[rank] > START_SECONDS:
-                raise InputError(f"worker {rank} did not start within {START_SECONDS:.0f} s; give fewer --workers")
-            if not pid or alive(pid) or self._pipes[rank].poll():  # an answer it managed to send still counts
+        if self.stopping:
+            raise Stop
+        good = []
+        for source in wait([self._door, *self._processes], POLL_SECONDS):
+            if source is self._door:
+                self._admit()
                 continue
-            self.restarts += 1
-            _empty(self._far_ends[rank])
-            self._pids[rank], self._vacant[rank] = 0, self._looked
-            job, self._job[rank] = self._job[rank], None
-            if job is not None:
-                events.append((rank, job, None))
-        self._assign()
-        return events
+            try:
+                reply = source.recv()
+            except (EOFError, OSError):
+                self._bury(source)
+                continue
+            job = self._jobs.pop(source)
+            if "error" in reply:
+                self._again(job, f"an exception in its worker:\n{reply['error']}")
+            else:
+                self._failures.pop(job.name, None)
+                good.append((job, reply))
+        if len(self._processes) < self.count and time.monotonic() - self._changed > START_SECONDS:
+            raise InputError(f"a worker did not start within {START_SECONDS:.0f} s; give fewer --workers")
+        self._hand_out()  # before the caller turns to anything else
+        return good
+
+    def _hand_out(self):
+        """Give jobs to workers without one, at most `count`: those of a killed fork server live on beside new ones."""
+        for worker in self._processes:
+            if self._queue and worker not in self._jobs and len(self._jobs) < self.count:
+                self._jobs[worker] = self._queue.popleft()
+                with contextlib.suppress(OSError):  # it died just now, as `receive` will notice
+                    worker.send(self._jobs[worker])
+
+    def _admit(self):
+        """Take the connection that a new worker has sent."""
+        message, (descriptor,), _, _ = socket.recv_fds(self._door, 64, 1)
+        self._processes[Connection(descriptor)] = int(message)
+        self._changed = time.monotonic()
+
+    def _bury(self, worker):
+        """Forget a worker that has died; what it was doing is to be done again."""
+        worker.close()
+        del self._processes[worker]
+        self.restarts, self._changed = self.restarts + 1, time.monotonic()
+        if job := self._jobs.pop(worker, None):
+            self._again(job, "its worker died")
+
+    def _again(self, job, what):
+        self.say(f"{what}; to be computed again: {job}")
+        tries = self._failures[job.name] = self._failures.get(job.name, 0) + 1
+        if tries == ATTEMPTS:
+            raise InputError(f"{job} failed {ATTEMPTS} times; the state before it is saved")
+        self._queue.appendleft(job)
 
     def close(self):
         """End every worker and wait for the processes."""
         self._pool.terminate()
         self._pool.join()
-        for pid in filter(alive, self.pids()):  # of whom the pool knows no more: their fork server was killed
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        for pipe in [self._hello, *self._pipes, *self._far_ends]:
-            pipe.close()
+        for worker, pid in self._processes.items():
+            if not worker.poll():  # it lives: the Pool knows no more of it, since its fork server was killed
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            worker.close()
+        self._door.close()
 
 
-@contextlib.contextmanager
-def _semaphores_of_ours():
-    """Semaphores made meanwhile are named after this process, so that `remove_abandoned` knows whose they were.
+class Signals:
+    """Ctrl-C and SIGTERM: while meta-training the first one ends it after a save, the second one at once.
 
-    multiprocessing offers no public way; where it keeps its prefix elsewhere, the names stay its own.
+    At other times (starting, scoring) there is nothing to save: KeyboardInterrupt.
     """
-    try:
-        settings = multiprocessing.process.current_process()._config
-        before = settings["semprefix"]
-        settings["semprefix"] = f"/{PREFIX}_{os.getpid()}"
-    except (AttributeError, KeyError, TypeError):
-        yield
-        return
-    try:
-        yield
-    finally:
-        settings["semprefix"] = before
 
+    def __init__(self):
+        self.workers = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.stop)
 
-def _empty(pipe):
-    """Throw away what a dead worker left unread, byte by byte: it may have died inside a message."""
-    os.set_blocking(pipe.fileno(), False)
-    try:
-        while os.read(pipe.fileno(), 1 << 16):
-            pass
-    except BlockingIOError:
-        pass
-    os.set_blocking(pipe.fileno(), True)
+    def stop(self, number, frame):
+        """Handle a signal."""
+        if self.workers is None:
+            raise KeyboardInterrupt
+        if self.workers.stopping:
+            os._exit(130)
+        self.workers.stopping = True

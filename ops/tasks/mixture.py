@@ -61,12 +61,6 @@ def parse_mixture(text, opened=()):
     return [(name, share / total) for name, share in found.items() if share]
 
 
-def _ways(config, field):
-    """The numbers of classes in config.glyph_ways or config.imagenet_ways, parsed before or not."""
-    ways = getattr(config, field)
-    return config.ways_list(field) if isinstance(ways, str) else ways
-
-
 def choose_set(rng, mixture):
     """The name of a set of the mixture [(name, share)], by share; of a single one without drawing."""
     if len(mixture) == 1:
@@ -106,11 +100,11 @@ def _check_tasks(name, pool, config):
         characters = letters("train", config.case)
         sample_letters_task(rng, pool, config.ways, config.max_shift, characters)
         every, kinds = [pool.class_names.index(c) for c in characters], [Augmentation(config.max_shift)]
-    elif name == "imagenet16" and max(ways := _ways(config, "imagenet_ways")) > len(every):
+    elif name == "imagenet16" and max(ways := config.imagenet_ways) > len(every):
         raise InputError(f"--imagenet-ways is {','.join(map(str, ways))}, but there are {len(every)} classes to "
                          "meta-train on; ask for fewer or add files")
     elif name == "glyphs":
-        for group, ways in [(None, max(_ways(config, "glyph_ways"))), *((g, FIXED_WAYS) for g in FIXED_TYPES)]:
+        for group, ways in [(None, max(config.glyph_ways)), *((g, FIXED_WAYS) for g in FIXED_TYPES)]:
             different_classes(rng, pool, ways, group)
         kinds = [_glyph_augmentation(config, augmented) for augmented in (False, True)]
     top = {field: value for field, (probability, value) in _top_fields(config, pool).items() if probability}
@@ -216,7 +210,7 @@ def sample_letters_task(rng, pool, ways=10, max_shift=1, characters=None, top={}
 
 def _glyphs_task(rng, config, pool, top):
     """One of the paper's kinds, all alike likely: a random subset of so many ways, or a fixed type of character."""
-    choices = _ways(config, "glyph_ways")
+    choices = config.glyph_ways
     kind = int(rng.integers(len(choices) + len(FIXED_TYPES)))
     if kind < len(choices):
         group, ways, augmented = None, choices[kind], bool(rng.random() < config.augmented)
@@ -242,7 +236,7 @@ def _glyph_augmentation(config, augmented):
 def _images_task(rng, config, name, pool, top):
     count = len(pool.counts)
     if name == "imagenet16":
-        ways = int(rng.choice(_ways(config, "imagenet_ways")))
+        ways = int(rng.choice(config.imagenet_ways))
     else:
         ways = FIXED_WAYS if name == "cifar10" else min(config.ways, count)
     classes = np.sort(rng.permutation(count)[:ways])

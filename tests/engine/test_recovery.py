@@ -1,21 +1,18 @@
-"""What a run goes on from: exact after dropped gradients, a full disk or a stop at any point; asynchronous rows."""
+"""What a run goes on from: exact after dropped gradients, a full disk or a stop at any point; what it says."""
+import io
 import math
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from ops.engine.config import make_config
-from ops.engine.gathering import Gathering
-from ops.engine.live_task import LiveTask
-from ops.engine.progress import MetricsLog, status_line
-from test_faults import faulty_program, run_faulty, steps_logged, wait_until
-from test_train import assert_same_state, finish, flags, learning, metrics, start, state_of, train
+from ops.engine.progress import MetricsLog, Progress, status_line
+from runs import (assert_same_run, assert_same_state, faulty, finish, flags, learning, metrics, start, state_of,
+                  steps_logged, train, wait_until)
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs signals and limits of Linux")
 NAN_BY_DATA = """import unsup_meta
@@ -31,8 +28,7 @@ def test_a_run_goes_on_exactly_after_dropped_gradients(tmp_path):
     settings = flags(workers=1, steps=10, meta_batch=1, checkpoint_steps=1, keep_checkpoints=20, max_failures=99)
     whole = tmp_path / "whole"
     whole.mkdir()
-    faulty_program(whole, NAN_BY_DATA)
-    assert run_faulty(whole, *settings).returncode == 0
+    train(whole, *settings, program=faulty(whole, NAN_BY_DATA))
     records = [r for r in metrics(whole) if "segments" in r]
     assert [r["step"] for r in records] == list(range(10)) and all("grad_norm" in r for r in records if r["segments"])
     dropped = [r["step"] for r in records if r["dropped"]]
@@ -44,9 +40,8 @@ def test_a_run_goes_on_exactly_after_dropped_gradients(tmp_path):
         shutil.copytree(whole, again)
         run = again / "runs/laptop"
         shutil.copyfile(run / f"checkpoint-{split:09d}.npz", run / "checkpoint.npz")
-        assert run_faulty(again, *settings, "--resume").returncode == 0
-        assert_same_state(state_of(again), state_of(whole))
-        assert learning(metrics(again)) == learning(metrics(whole))
+        train(again, *settings, "--resume", program=again / "train.py")
+        assert_same_run(again, whole)
 
 
 def test_no_room_for_the_log_keeps_the_checkpoint_before(tmp_path):
@@ -58,10 +53,10 @@ def test_no_room_for_the_log_keeps_the_checkpoint_before(tmp_path):
     log = cut / "runs/laptop/metrics.jsonl"
     log.write_text('{"step": -1, "filling": "%s"}\n' % ("x" * 3_000_000) + log.read_text())
     limit = log.stat().st_size + len(log.read_text().splitlines()[-1]) * 5 // 2
-    faulty_program(cut, "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    program = faulty(cut, "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
                    f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))")
-    done = run_faulty(cut, *flags(steps=6, **settings), "--resume")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "metrics.jsonl" in done.stderr, done.stderr
+    _, error = train(cut, *flags(steps=6, **settings), "--resume", program=program, code=2)
+    assert error.count("\n") == 1 and "metrics.jsonl" in error, error
     assert 3 <= state_of(cut)[1]["state"]["step"] < 6
     train(cut, *flags(steps=6, **settings), "--resume")
     assert_same_state(state_of(cut), state_of(whole))
@@ -81,22 +76,22 @@ def test_a_stop_within_a_validation_loses_nothing(tmp_path):
     finish(process, 130)
     assert not any("heldout_J" in record for record in metrics(cut))
     train(cut, *flags(**settings), "--resume")
-    assert_same_state(state_of(cut), state_of(whole))
-    assert learning(metrics(cut)) == learning(metrics(whole))
+    assert_same_run(cut, whole)
     assert [r["step"] for r in metrics(whole) if "heldout_J" in r] == [2, 5]
 
 
 @pytest.mark.parametrize("first", [math.nan, math.inf])
 def test_a_validation_that_is_not_finite_is_never_the_best(first):
     import train as program
-    kept = []
+    nothing = lambda *_: None
     trainer = SimpleNamespace(
         config=make_config("laptop", {}), step=100, best=None, log=SimpleNamespace(write=lambda record: None),
-        dispatcher=SimpleNamespace(add=lambda jobs: None, take=lambda names: [{"J": J, "accuracy": 0.5}] * len(names)),
-        save_theta=lambda name: kept.append(J))
+        optimizer=SimpleNamespace(theta=None), accumulator=SimpleNamespace(drain=nothing, newest=nothing))
     for J in (first, 1.5, 1.2, 1.4):
+        trainer.optimizer.theta = J
+        trainer.workers = SimpleNamespace(add=nothing, take=lambda names: [{"J": J, "accuracy": 0.5}] * len(names))
         program.MetaTrainer.validate(trainer)
-    assert kept == [1.5, 1.2] and trainer.best["J"] == 1.2
+    assert trainer.best["J"] == trainer.best_theta == 1.2
 
 
 def test_what_json_does_not_know_is_null_in_the_log(tmp_path):
@@ -106,46 +101,30 @@ def test_what_json_does_not_know_is_null_in_the_log(tmp_path):
     assert (tmp_path / "m.jsonl").read_text() == '{"J": null, "deep": {"a": [null, 1.0]}, "word": "NaN"}\n'
 
 
-def test_async_ends_when_nothing_is_finite(tmp_path):
-    out, err = train(tmp_path, *flags(workers=2, mode="async", lr=1e30, max_failures=4, validate_steps=0), code=2)
-    assert "not finite" in out and "segments in a row" in err and err.count("\n") == 1
-
-
-def test_async_segments_under_way_never_share_a_row():
-    """Also if a worker dies and another one is given its job, with the row that goes with it."""
-    gathering, tasks = Gathering(SimpleNamespace(staleness_limit=1), 2), [LiveTask(slot) for slot in range(5)]
-    under_way = [gathering.next_job(tasks, 0) for _ in range(2)]
-    for step in range(20):
-        job = under_way.pop(0) if step % 3 else under_way.pop()  # one worker's job is done again and again
-        gathering.add(job, {"version": step, "finite": True}, np.ones(1), step)
-        under_way.append(gathering.next_job(tasks, step))
-        assert len({j["row"] for j in under_way}) == len({j["slot"] for j in under_way}) == 2
-        assert all(0 <= j["row"] < 4 for j in under_way)
-
-
-def test_async_logs_only_what_was_added():
-    gathering = Gathering(SimpleNamespace(staleness_limit=1), 2)
-    tasks = [LiveTask(slot) for slot in range(5)]
-    for version in (9, 2, 8):  # the second is too old
-        gathering.add(gathering.next_job(tasks, 9), {"version": version, "finite": True, "J": version}, np.ones(1), 9)
-    total, replies, extra = gathering.take()
-    assert total == 2 and [r["J"] for r in replies] == [9, 8]
-    assert extra == {"staleness_mean": 0.5, "staleness_max": 1, "stale": 1}
-
-
 def test_time_left_counts_this_sessions_meta_steps():
     record = {"J": 1, "accuracy": 1, "grad_norm": 1, "seconds": 1, "segments": 1}
     config = make_config("laptop", {"steps": 1000, "minutes": 0})
     assert "0:06 done, 16:34 left" in status_line(503, config, [record], None, 6.0, 500)
 
 
+def test_the_live_line_is_never_wider_than_the_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    Progress(terminal).show("x" * 110)
+    Progress(terminal, every=0).say("y" * 110)
+    assert terminal.getvalue() == f"\r\x1b[K{'x' * 79}\r\x1b[K{'y' * 110}\n"
+    paper = io.StringIO()
+    Progress(paper).show("x" * 110)
+    assert paper.getvalue() == "x" * 110 + "\n"
+
+
 def test_a_second_interrupt_ends_at_once(tmp_path):
     """Even while the first one's save is under way."""
-    faulty_program(tmp_path, "import time, ops.engine.checkpoint\nreal, calls = ops.engine.checkpoint.save_checkpoint, []\n"
-                   "def slow(*args):\n    calls.append(0)\n    if len(calls) > 1: time.sleep(60)\n    real(*args)\n"
-                   "ops.engine.checkpoint.save_checkpoint = slow")
-    process = subprocess.Popen([sys.executable, "train.py", "--no-score", *flags(workers=2, steps=10 ** 6)], cwd=tmp_path,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    program = faulty(tmp_path, "import time, ops.engine.checkpoint as of\nreal, calls = of.save_checkpoint, []\n"
+                     "def slow(*args):\n    calls.append(0)\n    if len(calls) > 1: time.sleep(60)\n    real(*args)\n"
+                     "of.save_checkpoint = slow")
+    process = start(tmp_path, *flags(workers=2, steps=10 ** 6), program=program)
     wait_until(lambda: steps_logged(tmp_path) > 3, 60, "training")
     process.send_signal(signal.SIGINT)
     time.sleep(1.0)

@@ -1,4 +1,4 @@
-"""A long disturbed run against an undisturbed one: `python -m pytest -m slow -s tests/test_soak.py` (five to ten minutes)."""
+"""A long disturbed run against an undisturbed one: `python -m pytest -m slow -s tests/engine/test_soak.py`"""
 import os
 import random
 import signal
@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from test_faults import shared_blocks, steps_logged, workers_of
-from test_train import assert_same_state, flags, start, state_of
+from runs import (any_alive, assert_nothing_has_a_name, assert_same_state, descendants, flags, start, state_of,
+                  steps_logged, wait_until, workers_of)
 
-SOAK = dict(steps=2000, validate_steps=0, live_tasks=6, horizon_end=20, horizon_growth=500, checkpoint_steps=25, workers=2)
+SOAK = dict(steps=2000, validate_steps=0, live_tasks=6, horizon_end=20, horizon_growth=500, checkpoint_steps=25,
+            workers=2)
 KILL_EVERY, MAIN_KILLS = 2.0, 10
 
 
@@ -34,7 +35,6 @@ def test_two_thousand_steps_with_killed_workers_and_main_processes(tmp_path):
     train_seconds = time.monotonic() - train_seconds
     chance, worker_kills, main_kills, memory = random.Random(0), 0, 0, []
     process, resume = start(rough, *flags(**SOAK)), []
-    started = [process.pid]
     last_kill = time.monotonic()
     while True:
         if process.poll() is not None:
@@ -43,11 +43,13 @@ def test_two_thousand_steps_with_killed_workers_and_main_processes(tmp_path):
             assert process.returncode == -signal.SIGKILL, process.stderr.read()
             resume = ["--resume"] if (rough / "runs/laptop/checkpoint.npz").exists() else []
             process = start(rough, *flags(**SOAK), *resume)
-            started.append(process.pid)
         if main_kills < MAIN_KILLS and steps_logged(rough) > (main_kills + 1) * SOAK["steps"] // (MAIN_KILLS + 2):
+            below = descendants(process.pid)
+            assert_nothing_has_a_name([process.pid])
             process.kill()
             process.wait()
             main_kills += 1
+            wait_until(lambda: not any_alive(below), 5, "the end of its processes")
             continue
         if time.monotonic() - last_kill > KILL_EVERY and (alive := workers_of(process)):
             memory.append((resident_mb(process.pid), max(map(resident_mb, alive))))
@@ -64,7 +66,6 @@ def test_two_thousand_steps_with_killed_workers_and_main_processes(tmp_path):
     assert main_kills == MAIN_KILLS and worker_kills > 20
     assert peak(memory[-third:], 0) < 1.2 * peak(memory[:third], 0)
     assert_same_state(state_of(rough), state_of(calm))
-    assert not any(map(shared_blocks, started))
 
 
 def memory_until_the_end(process, seconds):

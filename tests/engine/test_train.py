@@ -1,68 +1,16 @@
 """Meta-training end to end through the command line: tiny rules, real workers, real files."""
 import json
+import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ops.engine.config import Config, as_json, differing_fields, horizon_scale, make_config, parse, unroll_range
+from ops.errors import InputError
 from ops.files import load_npz
-
-ROOT = Path(__file__).resolve().parents[2]
-TINY = {"batch-size": 8, "hdims": 4, "delta": 3, "top": 4, "rank": 2, "min-units": 9, "max-units": 12, "embedding": 8,
-        "pairs": 1, "shots": 2, "unroll-start": "1,2", "unroll-end": "2,3", "unroll-growth": 4, "horizon-start": 4,
-        "horizon-end": 6, "horizon-growth": 5, "meta-batch": 3, "live-tasks": 5, "steps": 6, "minutes": 0,
-        "validate-steps": 3, "validate-data-steps": 3, "validate-inner-steps": 2}
-
-
-def flags(**changes):
-    settings = TINY | {name.replace("_", "-"): value for name, value in changes.items()}
-    return [part for name, value in settings.items() for part in (f"--{name}", str(value))]
-
-
-def start(folder, *arguments):
-    return subprocess.Popen([sys.executable, str(ROOT / "train.py"), "--no-score", *arguments], cwd=folder,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def finish(process, code=0):
-    try:
-        out, err = process.communicate(timeout=120)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-    assert process.returncode == code, out + err
-    return out, err
-
-
-def train(folder, *arguments, code=0):
-    return finish(start(folder, *arguments), code)
-
-
-def state_of(folder, name="laptop"):
-    """Every array of a run's checkpoint, and its header without the clock."""
-    arrays = load_npz(folder / "runs" / name / "checkpoint.npz")
-    header = json.loads(str(arrays.pop("header")))
-    header["state"].pop("elapsed")
-    return arrays, {k: v for k, v in header.items() if k != "config"}
-
-
-def assert_same_state(a, b):
-    assert a[1] == b[1]
-    assert a[0].keys() == b[0].keys()
-    for name in a[0]:
-        np.testing.assert_array_equal(a[0][name], b[0][name], err_msg=name)
-
-
-def metrics(folder, name="laptop"):
-    lines = (folder / "runs" / name / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def learning(records):
-    """What the metrics say of learning, without the times."""
-    return [{k: v for k, v in r.items() if not k.endswith("_s") and k not in ("seconds", "restarts")} for r in records]
+from runs import ROOT, assert_same_run, assert_same_state, flags, metrics, state_of, train
 
 
 @pytest.fixture(scope="module")
@@ -76,34 +24,55 @@ def undisturbed(tmp_path_factory):
 def test_a_run_writes_what_it_says_and_its_theta_can_be_scored(undisturbed):
     folder, out = undisturbed
     run = folder / "runs" / "laptop"
-    assert {"config.json", "metrics.jsonl", "theta.npz", "theta_best.npz", "checkpoint.npz"} <= {p.name for p in run.iterdir()}
+    assert {"config.json", "metrics.jsonl", "theta.npz", "checkpoint.npz"} <= {p.name for p in run.iterdir()}
     steps = [r["step"] for r in metrics(folder) if "J" in r]
-    assert steps == list(range(6)) and "6 meta-steps" in out
+    assert steps == list(range(6)) and "6 meta-steps" in out and " MB of shared memory" in out
+    written = json.loads((run / "config.json").read_text())
+    assert differing_fields(make_config("laptop", {}), written)["hdims"] == (4, 16)
     validations = [r for r in metrics(folder) if "J" not in r]
     names = {f"{what}_{score}" for what in ("heldout", "mnist14", "fashion14") for score in ("J", "accuracy")}
     assert [r["step"] for r in validations] == [2, 5] and all(r.keys() == names | {"step"} for r in validations)
     theta = load_npz(run / "theta.npz")
     assert theta["config/lr"] == 3e-3 and theta["theta/merge"].shape == (10,)
     scored = subprocess.run(
-        [sys.executable, str(ROOT / "evaluate.py"), "score", "--theta", str(run / "theta.npz"), "--data", "mnist14", "--sizes",
-         "196,12,8", "--inner-steps", "3", "--seeds", "1", "--draws", "2", "--json", str(folder / "score.json")],
+        [sys.executable, str(ROOT / "evaluate.py"), "score", "--theta", str(run / "theta.npz"), "--data", "mnist14",
+         "--sizes", "196,12,8", "--inner-steps", "3", "--seeds", "1", "--draws", "2", "--json",
+         str(folder / "score.json")],
         capture_output=True, text=True, timeout=120)
     assert scored.returncode == 0, scored.stderr
-    assert {r["method"] for r in json.loads((folder / "score.json").read_text())["rows"]} == {"random", "learned", "raw", "pca32"}
+    rows = json.loads((folder / "score.json").read_text())["rows"]
+    assert {row["method"] for row in rows} == {"random", "learned", "raw", "pca32"}
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_theta_is_the_same_to_the_bit_for_any_number_of_workers(undisturbed, tmp_path, workers):
     train(tmp_path, *flags(workers=workers))
-    assert_same_state(state_of(tmp_path), state_of(undisturbed[0]))
-    assert learning(metrics(tmp_path)) == learning(metrics(undisturbed[0]))
+    assert_same_run(tmp_path, undisturbed[0])
 
 
 def test_three_steps_and_three_resumed_are_six(undisturbed, tmp_path):
     train(tmp_path, *flags(workers=2, steps=3))
     train(tmp_path, *flags(workers=1, steps=6), "--resume")
-    assert_same_state(state_of(tmp_path), state_of(undisturbed[0]))
-    assert learning(metrics(tmp_path)) == learning(metrics(undisturbed[0]))
+    assert_same_run(tmp_path, undisturbed[0])
+
+
+def test_a_checkpoint_alone_is_enough_to_go_on_from_and_knows_the_best_theta(undisturbed, tmp_path):
+    """It was at meta-step 3 that theta did best; the run is there again, and later, with nothing else to go by."""
+    train(tmp_path, *flags(workers=1, checkpoint_steps=1, keep_checkpoints=9))
+    run, copy = tmp_path / "runs/laptop", tmp_path / "runs/copy"
+    best = state_of(tmp_path)[1]["state"]["best"]["step"]
+    copy.mkdir()
+    shutil.copyfile(run / "checkpoint-000000004.npz", copy / "checkpoint.npz")
+    train(tmp_path, *flags(workers=1, steps=4), "--resume", "--name", "copy")
+    at_three = load_npz(run / "checkpoint-000000003.npz")
+    for name, array in load_npz(copy / "theta.npz").items():
+        assert (array == at_three[name]).all(), name
+    train(tmp_path, *flags(workers=1), "--resume", "--name", "copy")
+    assert_same_state(state_of(tmp_path, "copy"), state_of(undisturbed[0]))
+    of_best = load_npz(run / f"checkpoint-{best:09d}.npz")
+    for name, array in load_npz(copy / "theta.npz").items():
+        assert (array == of_best[name]).all(), name
+    assert {"config.json", "metrics.jsonl"} <= {path.name for path in copy.iterdir()}
 
 
 def test_theta_moves_and_another_seed_moves_it_elsewhere(undisturbed, tmp_path):
@@ -115,8 +84,12 @@ def test_theta_moves_and_another_seed_moves_it_elsewhere(undisturbed, tmp_path):
 @pytest.mark.parametrize("arguments, word", [
     (["--preset", "pocket"], "preset"), (["--no-such-flag"], "--no-such-flag"), (["--hdims", "many"], "--hdims"),
     (["--batch-size", "1"], "--batch-size"), (["--min-layers", "3", "--max-layers", "2"], "--max-layers"),
-    (["--unroll-start", "5"], "--unroll-start"), (["--meta-lr", "1e-3,1e-4,1e-5"], "--meta-lr"), (["--name", "../x"], "name"),
-    (["--lr", "nan"], "--lr"), (["--ways", "99"], "ways"), (["--tasks", "pictures"], "pictures"), (["--tasks", "cifar10", "--data-dir", "nowhere"], "cifar-10"),
+    (["--unroll-start", "5"], "--unroll-start"), (["--meta-lr", "1e-3,1e-4,1e-5"], "--meta-lr"),
+    (["--name", "../x"], "name"), (["--lr", "nan"], "--lr"), (["--lr", "0"], "--lr"),
+    (["--norm-eps", "0"], "--norm-eps"),
+    (["--glyph-ways", "3,x"], "--glyph-ways"), (["--max-units", "10000000"], "MB of shared memory"),
+    (["--ways", "99"], "ways"), (["--tasks", "pictures"], "pictures"),
+    (["--tasks", "cifar10", "--data-dir", "nowhere"], "cifar-10"),
     (["--p-x-shift", "2"], "--p-x-shift"), (["--shots", "40", "--max-shift", "0"], "shots"), (["--resume"], "resume")])
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, word):
     _, err = train(tmp_path, *arguments, code=2)
@@ -133,15 +106,46 @@ def test_a_run_is_not_overwritten_and_a_changed_setting_is_named(undisturbed):
     assert (folder / "runs/laptop/checkpoint.npz").read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["runs", "runs/laptop"])
+@pytest.mark.parametrize("more", [[], ["--resume"]])
+def test_a_file_where_a_folder_should_be_is_one_line(tmp_path, monkeypatch, name, more):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match=f"^{name} is a file where a folder should be") as caught:
+        parse(more)
+    assert "\n" not in str(caught.value) and (tmp_path / name).read_text() == "mine"
+
+
+def test_help_has_every_setting_in_a_group(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    text = capsys.readouterr().out
+    assert all(f"--{name.replace('_', '-')} " in text for name in vars(Config()))
+    places = [text.index(part) for part in ("the inner loop:", "--norm-eps X", "tasks (H.1):", "--ways N", "the run:")]
+    assert places == sorted(places)
+    assert "[laptop: letters:1]" in text and "[laptop: 3,3]" in text
+
+
+def test_settings_of_several_values_are_tuples_and_compare_with_what_json_makes_of_them():
+    c = make_config("laptop", {"unroll_start": "1,2", "meta_lr": "1e-3", "meta_lr_boundaries": "",
+                               "tasks": "letters:3"})
+    assert (c.unroll_start, c.meta_lr, c.meta_lr_boundaries, c.tasks) == ((1, 2), (1e-3,), (), (("letters", 1.0),))
+    saved = json.loads(json.dumps(as_json(c)))
+    assert differing_fields(c, saved) == {} and make_config("laptop", saved) == c
+    assert differing_fields(make_config("laptop", {"minutes": 1.0}), saved).keys() == {
+        "unroll_start", "meta_lr", "meta_lr_boundaries"}
+
+
 def test_presets_are_the_papers():
-    from ops.engine.config import horizon_scale, make_config, rates, unroll_range
     paper, workshop, laptop = (make_config(name, {}) for name in ("paper", "workshop", "laptop"))
-    assert (paper.batch_size, paper.hdims, paper.delta, paper.top, paper.rank, paper.lr, paper.norm_eps) == (128, 64, 32, 64, 4, 3e-4, 1)
-    assert (paper.min_layers, paper.max_layers, paper.min_units, paper.max_units, paper.embedding) == (2, 5, 64, 512, 32)
+    assert tuple(paper.rule_sizes.values()) == (128, 64, 32, 64, 4) and (paper.lr, paper.norm_eps) == (3e-4, 1)
+    sizes = paper.min_layers, paper.max_layers, paper.min_units, paper.max_units, paper.embedding
+    assert sizes == (2, 5, 64, 512, 32)
     assert (paper.meta_batch, paper.clip, paper.pairs, paper.ridge) == (256, 5, 5, 0.1)
     assert unroll_range(paper, 0) == (2, 4) and unroll_range(paper, 50_000) == unroll_range(paper, 10 ** 6) == (8, 15)
     assert (horizon_scale(paper, 0), horizon_scale(paper, 5_000)) == (20, 20_000)
-    assert rates(paper) == ([100_000, 150_000], [3e-4, 1e-4, 2e-5])
+    assert (paper.meta_lr_boundaries, paper.meta_lr) == ((100_000, 150_000), (3e-4, 1e-4, 2e-5))
     assert (workshop.objective, workshop.max_layers, workshop.max_units, workshop.case) == ("squared", 2, 199, "upper")
     assert laptop.minutes <= 5
 
@@ -176,18 +180,19 @@ def test_a_run_is_not_resumed_on_other_data(tmp_path):
     assert_same_state(state_of(tmp_path), before)
 
 
-def test_a_worker_reads_pools_where_they_lie():
-    from ops.engine.shared_pools import attach_pools, share_pools
-    from ops.tasks import Pool
-    pool = Pool("p", np.arange(24, dtype=np.uint8).reshape(6, 4), np.array([2, 4]), ("a", "b"), 2, 1, {"g": (1,)})
-    owner, handle = share_pools({"folder/a|b.npz": pool})
-    try:
-        other, pools = attach_pools(json.loads(json.dumps(handle)))
-        again = pools["folder/a|b.npz"]
-        assert again.class_names == ("a", "b") and again.groups == {"g": (1,)} and again.counts.tolist() == [2, 4]
-        owner["folder/a|b.npz|images"][0, 0] = 99
-        assert again.images[0, 0] == 99 and not again.images.flags.writeable
-        del pools, again
-        other.close()
-    finally:
-        owner.close()
+def test_validation_is_by_the_objective_that_is_trained_on(tmp_path):
+    scores = []
+    for objective in ("cosine", "squared"):
+        (tmp_path / objective).mkdir()
+        settings = dict(steps=1, validate_steps=1, validate_data_steps=0, objective=objective)
+        train(tmp_path / objective, *flags(workers=1, **settings))
+        scores.append(metrics(tmp_path / objective)[1])
+    assert scores[0]["heldout_J"] != scores[1]["heldout_J"]
+
+
+def test_plain_definitions_train_to_nearly_the_same_theta(undisturbed, tmp_path):
+    pytest.importorskip("ops.rule.fast")
+    train(tmp_path, *flags(workers=2, steps=1, validate_steps=0), "--plain")
+    fast, plain = (metrics(folder)[0] for folder in (undisturbed[0], tmp_path))
+    assert fast["J"] != plain["J"] and fast["J"] == pytest.approx(plain["J"], rel=1e-4)
+    assert fast["grad_norm"] == pytest.approx(plain["grad_norm"], rel=1e-2)

@@ -1,6 +1,7 @@
-"""Workers, what they leave behind, and the machine they find: threads, cores, shared memory, semaphores."""
+"""Workers, what they leave behind, and the machine they find: threads, cores, shared memory."""
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -10,139 +11,99 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ops import processes
 from ops.engine import shared_memory
+from ops.engine.shared_memory import SharedArrays, SharedPools, layers, phi_floats, views
+from ops.engine.workers import Job, Workers, _Process
 from ops.errors import InputError
 from ops.processes import alive, usable_cores
-from ops.engine.shared_memory import SharedArrays, remove_abandoned
-from ops.engine.workers import ONE_THREAD, WorkerPool, _Process
+from ops.tasks import Pool
+from runs import ROOT, any_alive, assert_nothing_has_a_name, descendants, wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
-HERE = str(Path(__file__).parent)
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc and /dev/shm")
 
 
-def make_handler(**arguments):
-    """What the workers of these tests do, by the job's "do"."""
-    return {"threads": _threads, "long": _compute_for_long, "fail": _fail}[arguments["do"]]
+@pytest.fixture
+def staff():
+    """staff(count, **arguments): `Workers` that build `runs.Handler(**arguments)`; `said` is what they say."""
+    opened = []
+
+    def start(count, **arguments):
+        said = []
+        opened.append(Workers(count, "runs", "Handler", arguments, said.append))
+        opened[-1].said = said
+        return opened[-1]
+
+    yield start
+    for workers in opened:
+        workers.close()
 
 
-def _threads(job):
-    from ops.rule.threads import thread_count
-    return {"threads": thread_count(), "environment": {name: os.environ.get(name) for name in ONE_THREAD}}
+def ask(workers, work, **arguments):
+    workers.add([Job(1, work, arguments)])
+    return workers.take([1])[0]
 
 
-def _compute_for_long(job):
-    Path(job["file"]).touch()
-    a, end = np.ones((1500, 1500)), time.monotonic() + 60
-    while time.monotonic() < end:
-        a = a @ a * 0
-    return {}
+@linux
+def test_a_replaced_worker_reads_and_writes_the_same_memory(staff):
+    memory = SharedArrays({"a": ((5,), "float32")})
+    memory["a"][:] = 7
+    workers = staff(1, memory=memory)
+    first = ask(workers, "change", value=8)
+    assert first["before"] == 7 and memory["a"][0] == 8
+    os.kill(first["pid"], signal.SIGKILL)
+    second = ask(workers, "change", value=9)
+    assert second["before"] == 8 and memory["a"][0] == 9 and second["pid"] != first["pid"] and workers.restarts == 1
 
 
-def _fail(job):
-    error = ZeroDivisionError("x" * 9000)
-    error.add_note("its task: the last line")
-    raise error
-
-
-def until(condition, seconds, what):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(0.01)
-
-
-def answer(do):
-    pool = WorkerPool(1, "test_workers", "make_handler", {"do": do})
-    try:
-        pool.submit(0, {"job": 1})
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            for _, _, reply in pool.wait():
-                return reply
-        pytest.fail("no answer")
-    finally:
-        pool.close()
-
-
-def test_workers_compute_with_one_thread_whatever_is_exported(monkeypatch):
-    monkeypatch.setenv("UNSUP_META_THREADS", "3")
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "5")
-    reply = answer("threads")
-    assert reply["threads"] == 1 and set(reply["environment"].values()) == {"1"}
-    assert os.environ["UNSUP_META_THREADS"] == "3"  # the main process keeps what the user set
-
-
-def test_a_long_error_keeps_its_head_and_its_tail():
-    error = answer("fail")["error"]
-    assert error.startswith("Traceback") and "ops/engine/workers.py" in error and error.endswith("its task: the last line\n")
-    assert "characters left out" in error and len(error) < 2200
+@linux
+def test_a_killed_workers_job_is_given_to_another_within_a_second(staff, tmp_path):
+    workers, begun = staff(2), tmp_path / "begun"
+    workers.add([Job(1, "compute", {"file": str(begun)})])
+    wait_until(lambda: workers.receive() == [] and begun.exists() and begun.read_text(), 60, "the job begins")
+    assert workers.idle == 1
+    busy, begin = int(begun.read_text()), time.monotonic()
+    os.kill(busy, signal.SIGKILL)
+    while not workers.said:
+        assert workers.receive() == []
+    assert time.monotonic() - begin < 1 and "its worker died; to be computed again: Job(name=1" in workers.said[0]
+    assert busy not in workers.pids() and workers.restarts == 1
+    wait_until(lambda: workers.receive() == [] and begun.read_text() not in ("", str(busy)), 60, "it begins again")
 
 
 BUSY = """
 import sys
-sys.path[:0] = [{root!r}, {here!r}]
+sys.path[:0] = [{root!r}, {helpers!r}]
 from ops.engine.shared_memory import SharedArrays
-from ops.engine.workers import WorkerPool
+from ops.engine.workers import Job, Workers
 if __name__ == "__main__":
-    arrays = SharedArrays({{"a": ((1000,), "float32")}})
-    pool = WorkerPool(1, "test_workers", "make_handler", {{"do": "long"}})
-    pool.submit(0, {{"job": 1, "file": {file!r}}})
+    workers = Workers(2, "runs", "Handler", {{"memory": SharedArrays({{"a": ((1000,), "float32")}})}}, print)
+    workers.add([Job(1, "compute", {{"file": {file!r}}})])
     while True:
-        pool.wait()
-        if pool.pids():
-            print(pool.pids()[0], flush=True)
-            break
-    while True:
-        pool.wait()
+        workers.receive()
 """
 
 
-def busy(folder):
-    """(process, its worker's id): a main process in a group of its own with a worker in the middle of a long job."""
-    program, file = folder / "busy.py", folder / "begun"
-    program.write_text(BUSY.format(root=str(ROOT), here=HERE, file=str(file)))
-    process = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True,
-                               start_new_session=True)
-    worker = int(process.stdout.readline())
-    until(file.exists, 30, "the long job begins")
-    return process, worker
-
-
-def left_by(pid):
-    """What a process and those it started have in shared memory."""
-    return sorted(p.name for p in Path("/dev/shm").glob(f"*unsup_meta_{pid}[-_]*"))
-
-
 @linux
-def test_a_busy_worker_ends_with_a_killed_main_process(tmp_path):
-    process, worker = busy(tmp_path)
+@pytest.mark.parametrize("group", [False, True])
+def test_busy_and_idle_workers_end_with_a_killed_main_process_and_nothing_is_left(tmp_path, group):
+    program, file = tmp_path / "busy.py", tmp_path / "begun"
+    program.write_text(BUSY.format(root=str(ROOT), helpers=str(ROOT / "tests/helpers"), file=str(file)))
+    process = subprocess.Popen([sys.executable, str(program)], start_new_session=True)
     try:
-        assert alive(worker)
-        os.kill(process.pid, signal.SIGKILL)
-        until(lambda: not alive(worker), 2, "the worker ends")
-        until(lambda: not left_by(process.pid), 10, "multiprocessing's own tracker sweeps up")
+        wait_until(file.exists, 60, "the long job begins")
+        below = descendants(process.pid)
+        assert len(below) >= 3  # a fork server and two workers
+        assert_nothing_has_a_name([process.pid, *below])
+        (os.killpg if group else os.kill)(process.pid, signal.SIGKILL)
+        wait_until(lambda: not any_alive(below), 3, "the workers end, one of them in the middle of a kernel")
+        assert Path(f"/proc/{process.pid}").exists() and not alive(process.pid)  # nobody has waited for it: a zombie
     finally:
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.wait()
 
 
-@linux
-def test_what_a_killed_group_of_processes_left_is_swept_up_even_while_its_owner_is_a_zombie(tmp_path):
-    process, worker = busy(tmp_path)
-    os.killpg(process.pid, signal.SIGKILL)
-    try:
-        until(lambda: not alive(process.pid) and not alive(worker), 5, "all end")
-        assert Path(f"/proc/{process.pid}").exists()  # nobody has waited for it: a zombie
-        left = left_by(process.pid)
-        assert len([name for name in left if name.startswith("sem.")]) >= 3 and len(left) >= 4, left
-        mine = SharedArrays({"a": ((3,), "float32")})
-        assert set(left) <= set(remove_abandoned()) and not left_by(process.pid)
-        assert left_by(os.getpid()) == [mine.block]
-        mine.close()
-    finally:
-        process.communicate()
-    assert not alive(process.pid)
+# --- Shared memory --------------------------------------------------------------------------------
 
 
 @linux
@@ -150,30 +111,51 @@ def test_no_more_shared_memory_is_taken_than_there_is():
     free = os.statvfs("/dev/shm")
     if not free.f_blocks:
         pytest.skip("no limit here")
-    with pytest.raises(InputError, match="MB of shared memory.*free") as caught:
-        SharedArrays({"a": ((free.f_bavail * free.f_frsize // 4 + 10**6,), "float32")})
-    assert "\n" not in str(caught.value) and not left_by(os.getpid())
-    with pytest.raises(InputError, match="MB of shared memory"):  # more than a 64-bit number of bytes
-        SharedArrays({"a": ((2**40, 2**30), "float32")})
+    for floats in (free.f_bavail * free.f_frsize // 4 + 10**6, 2**70):  # the second: more than 64 bits can count
+        with pytest.raises(InputError, match="MB of shared memory.*free.*--live-tasks") as caught:
+            SharedArrays({"a": ((floats,), "float32")})
+        assert "\n" not in str(caught.value)
 
 
 def test_a_folder_of_shared_memory_that_is_not_there_is_no_error(monkeypatch):
     monkeypatch.setattr(shared_memory, "FOLDER", "/none/such")
-    arrays = SharedArrays({"a": ((2, 3), "float64")})
-    arrays["a"][:] = 7
-    assert arrays["a"].sum() == 42
-    arrays.close()
-    arrays.close()  # once more does nothing
+    arrays = SharedArrays({"a": ((2, 3), "float64"), "b": ((5,), "uint8")})
+    arrays["a"][:], arrays["b"][:] = 7, 1
+    assert arrays["a"].sum() == 42 and arrays["b"].sum() == 5
+    assert all(arrays[name].ctypes.data % 64 == 0 for name in "ab")
 
 
-@linux
-def test_a_block_that_nobody_closed_goes_with_its_owner_without_a_word():
-    code = ("from ops.engine.shared_memory import SharedArrays\na = SharedArrays({'a': ((5,), 'float32')})\n"
-            "SharedArrays({'a': ((5,), 'float32')})\nraise SystemExit(a.block)")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30)
-    block = done.stderr.strip()
-    assert len(done.stderr.splitlines()) == 1 and block.startswith("unsup_meta_"), done.stderr
-    assert not left_by(block.split("_")[2])
+def test_views_are_of_one_vector():
+    vector = np.zeros(40, np.float32)
+    found = views(vector, {"a": (2, 3), "b": (), "c": (4,)})
+    found["a"][1, 2], found["b"][...], found["c"][0] = 1, 2, 3
+    assert vector[5:8].tolist() == [1, 2, 3] and found["c"].shape == (4,)
+    phi = layers(vector, [3, 2, 4])
+    assert [layer.W.shape for layer in phi] == [layer.V.shape for layer in phi] == [(3, 2), (2, 4)]
+    phi[1].V[-1, -1] = 5
+    assert vector[phi_floats([3, 2, 4]) - 1] == 5 and [layer.b.shape for layer in phi] == [(2,), (4,)]
+
+
+def test_pools_are_read_where_they_lie_and_nobody_writes_to_them():
+    pool = Pool("p", np.arange(24, dtype=np.uint8).reshape(6, 4), np.array([2, 4]), ("a", "b"), 2, 1, {"g": (1,)})
+    shared = SharedPools({"folder/a.npz": pool})
+    found = shared.pools()["folder/a.npz"]
+    assert found._replace(images=None, counts=None) == pool._replace(images=None, counts=None)
+    assert (found.images == pool.images).all() and found.counts.tolist() == [2, 4]
+    assert found.images is not pool.images and not found.images.flags.writeable and not found.counts.flags.writeable
+    assert b"\x00\x01\x02\x03\x04\x05\x06" not in pickle.dumps(shared._rest)  # what goes to a worker has no images
+
+
+# --- The machine ----------------------------------------------------------------------------------
+
+
+def test_an_old_python_is_one_line(monkeypatch, capsys):
+    processes.check_python("train.py")
+    monkeypatch.setattr(sys, "version_info", (3, 10, 4, "final", 0))
+    with pytest.raises(SystemExit) as caught:
+        processes.check_python("train.py")
+    assert caught.value.code == 2 and capsys.readouterr().err == (
+        "train.py: needs Python 3.11 or newer, this is 3.10.4; start it with another\n")
 
 
 def cgroup(root, lines, **files):
@@ -187,14 +169,6 @@ def cgroup(root, lines, **files):
     return root
 
 
-def quota(of, period=100000):
-    return {"cpu.cfs_quota_us": f"{of}\n", "cpu.cfs_period_us": f"{period}\n"}
-
-
-def under(folder, files):
-    return {f"{folder}/{name}": text for name, text in files.items()}
-
-
 @pytest.mark.parametrize("lines, files, cores", [
     ([], {}, 64),
     (["0::/"], {"cpu.max": "300000 100000\n"}, 3),
@@ -204,12 +178,7 @@ def under(folder, files):
     (["0::/a"], {"b/cpu.max": "100000 100000\n", "a/cpu.max": "nonsense", "cpu.max": "9 0\n"}, 64),
     (["0::/not/mounted/here"], {"cpu.max": "400000 100000\n"}, 4),
     (["0::/../../b"], {"cpu.max": "500000 100000\n"}, 5),
-    (["4:memory:/m", "1:cpu:/"], under("cpu", quota(350000)), 3),
-    (["3:cpu,cpuacct:/docker/x"], under("cpu,cpuacct/docker/x", quota(600000)), 6),
-    (["3:cpuacct,cpu:/docker/x"], under("cpu", quota(600000)), 6),
-    (["3:cpu,cpuacct:/x/y"], under("cpu/x", quota(5000, 1000)) | under("cpu", quota(-1)), 5),
-    (["5:cpuset:/x"], under("cpuset/x", quota(100000)), 64),
-    (["1:cpu:/x", "0::/y"], under("cpu/x", quota(800000)) | {"unified/y/cpu.max": "400000 100000"}, 4)])
+    (["4:memory:/m", "1:cpu:/x", "0::/y"], {"y/cpu.max": "400000 100000", "x/cpu.max": "100000 100000"}, 4)])
 def test_the_cores_are_those_of_the_processs_control_groups(tmp_path, monkeypatch, lines, files, cores):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
     assert usable_cores(cgroup(tmp_path, lines, files=files)) == cores
@@ -223,7 +192,7 @@ def test_cores_without_control_groups_are_those_of_the_affinity(tmp_path, monkey
 def test_who_lives():
     ended = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
     ended.stdout.read()
-    until(lambda: not alive(ended.pid), 5, "a zombie does not count")
+    wait_until(lambda: not alive(ended.pid), 5, "a zombie does not count")
     ended.wait()
     assert not alive(ended.pid) and alive(os.getpid()) and alive(1)
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from checks import random_theta, um
+from ops.errors import InputError
 from ops.rule.theta_file import load_settings
 
 
@@ -107,3 +108,11 @@ def test_failed_save_leaves_the_old_file_whole(tmp_path, monkeypatch):
         assert path.read_bytes() == before and os.listdir(tmp_path) == ["theta.npz"]
     refused(lambda: um.save_theta(path / "below" / "theta.npz", theta), "cannot write")
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("value", [np.array("fast"), np.array(0.0), np.array(np.nan), np.array([1e-3]), np.array(True)])
+def test_a_setting_that_is_no_positive_number_is_one_line(tmp_path, value):
+    np.savez(tmp_path / "theta.npz", **{"config/lr": value})
+    with pytest.raises(InputError, match="config/lr is not a positive number; write the file again") as caught:
+        load_settings(tmp_path / "theta.npz", {"lr": 1.0})
+    assert "\n" not in str(caught.value)

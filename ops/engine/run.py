@@ -1,0 +1,92 @@
+"""A run between two meta-steps: all that it goes on from, opened, saved and resumed."""
+import json
+import time
+from collections import deque
+from contextlib import ExitStack
+from dataclasses import asdict
+
+import unsup_meta as um
+from ops import tasks
+from ops.engine.accumulator import AsTheyCome, InStep
+from ops.engine.checkpoint import digests, load_checkpoint, save_checkpoint
+from ops.engine.config import as_json
+from ops.engine.live_tasks import THETA, LiveTask, stream
+from ops.engine.meta_optimizer import MetaOptimizer
+from ops.engine.progress import MetricsLog
+from ops.engine.shared_memory import SharedPools, run_memory, views
+from ops.engine.workers import Workers
+from ops.files import write_atomically
+from ops.processes import usable_cores
+
+
+class Run:
+    """theta with its optimiser, the live tasks, the meta-step r, the best theta so far; the log and the workers.
+
+    config: its `Config`; folder: runs/NAME, a Path; pools {name: Pool}; worker: what `Workers` builds in each process,
+    as (module, name).  Raises InputError where there is too little memory, or nothing to resume.
+    """
+
+    def __init__(self, config, folder, resume, progress, pools, worker):
+        self.config, self.folder, self.progress, self.data = config, folder, progress, digests(pools)
+        theta = um.init_theta(stream(config, THETA), **config.rule_sizes)
+        self.optimizer = MetaOptimizer(theta, config.meta_lr_boundaries, config.meta_lr, config.clip)
+        self.step, self.failures, self.elapsed, self.best, self.best_theta, self.validated = 0, 0, 0.0, None, None, 0
+        self.live, arrays = [LiveTask(slot) for slot in range(config.live_tasks)], {}
+        if resume:
+            state, arrays = load_checkpoint(folder, config, self.data)
+            self.optimizer.restore(arrays, state["adam_steps"])
+            self.live, self.best_theta = [LiveTask(**task) for task in state["tasks"]], arrays.get("best")
+            for name in ("step", "failures", "elapsed", "best", "validated"):
+                setattr(self, name, state[name])
+        self._open(resume, pools, arrays, *worker)
+        self.first, self.recent, self.whole = self.step, deque(maxlen=100), True
+        self.started = self.saved = self.logged = time.monotonic()
+
+    def _open(self, resume, pools, arrays, module, factory):
+        """Shared memory, the log and the workers."""
+        config, count = self.config, min(self.config.workers or usable_cores(), self.config.live_tasks)
+        images = SharedPools(pools)
+        self.memory = run_memory(config, tasks.largest_inputs(pools), count)  # one worker a slot at most
+        shared = (self.memory.nbytes + images.arrays.nbytes) / 1e6
+        self.progress.say(f"meta-training in {self.folder} with {count} workers and {shared:,.0f} MB of shared memory "
+                          f"from meta-step {self.step}")
+        for task in self.live:
+            if task.floats:
+                self.memory["phi"][task.slot, task.parity, :task.floats] = arrays[f"phi/{task.slot}"]
+        if not (self.folder / "config.json").exists():
+            write_atomically(self.folder / "config.json", json.dumps(as_json(config), indent=1).encode())
+        with ExitStack() as opened:
+            self.log = MetricsLog(self.folder / "metrics.jsonl", self.step if resume else None)
+            opened.callback(self.log.close)
+            arguments = {"config": config, "memory": self.memory, "pools": images}
+            self.workers = Workers(count, module, factory, arguments, self.say)
+            opened.callback(self.workers.close)
+            self.close = opened.pop_all().close
+        mode = InStep if config.mode == "sync" else AsTheyCome
+        self.accumulator = mode(config, self.workers, self.memory, self.live, self.note)
+        self.accumulator.publish(self.step - 1, self.optimizer.previous)
+        self.accumulator.publish(self.step, self.optimizer.theta)
+
+    def say(self, text):
+        """A line that stays on the terminal."""
+        self.progress.say(f"meta-step {self.step}: {text}")
+
+    def note(self, reply):
+        """Count and tell of gradients that are not finite."""
+        self.failures = 0 if reply["finite"] else self.failures + 1
+        if not reply["finite"]:
+            self.say(f"J or its gradient is not finite, dropped, task restarted: {reply['task']}, "
+                     f"layers {reply['sizes']}")
+
+    def save(self):
+        """Write checkpoint.npz, and theta.npz: the best theta so far on held-out letters, else the newest."""
+        now, optimizer = time.monotonic(), self.optimizer
+        state = {"step": self.step, "failures": self.failures, "elapsed": self.elapsed + now - self.started,
+                 "best": self.best, "validated": self.validated, "adam_steps": optimizer.steps,
+                 "tasks": [asdict(task) for task in self.live]}
+        phis = {f"phi/{t.slot}": self.memory["phi"][t.slot, t.parity, :t.floats] for t in self.live if t.floats}
+        best = {} if self.best is None else {"best": self.best_theta}
+        save_checkpoint(self.folder, self.config, self.data, state, optimizer.arrays() | phis | best)
+        theta = views(optimizer.theta if self.best is None else self.best_theta, optimizer.shapes)
+        um.save_theta(self.folder / "theta.npz", theta, lr=self.config.lr, norm_eps=self.config.norm_eps)
+        self.saved = now
