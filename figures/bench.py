@@ -5,6 +5,7 @@ with BLAS at one thread for our part, and OPENBLAS_NUM_THREADS=N for numpy's pro
 both are measured in turn, several rounds, and the best of each counts.  A small product is slower on
 several BLAS threads than on one, so the limit of N threads is the better of the two for each shape.
 """
+import argparse
 import json
 import os
 import signal
@@ -12,17 +13,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from figures import bench_cases
-from figures.bench_cases import BLOCKS, REST, conv_gflop, gflop, gradient_products, update_products
+from figures.bench_cases import BLOCKS, CASES, REST, WIDE, conv_gflop, gflop, gradient_products, update_products
+from ops.engine.workers import ONE_THREAD
 from ops.errors import InputError
+from ops.processes import usable_cores
 from ops.rule.threads import VARIABLE
+from ops.scoring.flags import count, setting
 
+ALONE = True  # it measures time
 ROOT = Path(__file__).resolve().parent.parent
-BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 ROUNDS = 2
 LIMIT_BUDGET, OUR_BUDGET = 2.0, 3.0  # seconds a round
 LOOP_SECONDS, SETTLING_SECONDS = 25.0, 4.0  # of meta-training, and how much of it does not count
@@ -30,9 +34,73 @@ START_SECONDS = 300.0  # after which a start has failed
 PARTS = ("steps", "start", "loop")
 
 
+def chosen_from(known):
+    """The parser of comma-separated names, each of them known."""
+    def names(text):
+        unknown = [name for name in text.split(",") if name not in known]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is unknown; choose from {', '.join(known)}")
+        return tuple(dict.fromkeys(text.split(",")))
+
+    return names
+
+
+def _counts(text):
+    return tuple(sorted({count(part) for part in text.split(",")}))
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """Which inner steps to measure."""
+    cases: tuple = setting(tuple(CASES), "comma separated", parse=chosen_from(CASES))
+    threads: tuple = setting(None, "thread counts, comma separated (default: 1 and all usable cores)", parse=_counts)
+
+
+@dataclass(frozen=True)
+class Settings(StepSettings):
+    """What to measure."""
+    parts: tuple = setting(PARTS, "inner steps, the start of train.py, its whole loop", parse=chosen_from(PARTS))
+    wide: bool = setting(False, "also the memory of one gradient of a model 512 units wide; a minute")
+
+
+def step_cells(settings):
+    """The machine; then each case with each number of threads."""
+    threads = settings.threads or sorted({1, usable_cores()})
+    return [{"name": "machine", "what": "machine"}] + [
+        {"name": f"{case}, {n} threads", "what": "steps", "case": case, "threads": n}
+        for n in threads for case in settings.cases]
+
+
+def cells(settings):
+    """All that is asked for."""
+    found = step_cells(settings) if "steps" in settings.parts else step_cells(settings)[:1]
+    if "start" in settings.parts:
+        found.append({"name": "start of train.py", "what": "start"})
+    if "loop" in settings.parts:
+        found += [{"name": f"train.py, {n} workers", "what": "loop", "workers": n} for n in sorted({1, usable_cores()})]
+    return found + [{"name": "wide model", "what": "wide"}] * settings.wide
+
+
+def measure(cell):
+    """The numbers of one cell.  InputError if its process fails."""
+    what = {"machine": machine, "steps": measure_case, "start": measure_start, "loop": measure_loop, "wide": measure_wide}
+    return what[cell["what"]](**{key: value for key, value in cell.items() if key not in ("name", "what")})
+
+
+def numbers(settings, results):
+    """{"machine", "rows", "start", "loop", "wide"}: see `machine`, `measure_case`, `measure_start`, `loop_numbers`.
+
+    What was not asked for is None.
+    """
+    found = lambda what: [r.value for r in results if r.cell["what"] == what and not r.error]
+    one = lambda what: next(iter(found(what)), None)
+    return {"machine": one("machine"), "rows": [row for rows in found("steps") for row in rows], "start": one("start"),
+            "loop": found("loop") or None, "wide": one("wide")}
+
+
 def _environment(blas=1, ours=1, **more):
     """This process's environment with those thread counts."""
-    counts = {name: str(blas) for name in BLAS_VARIABLES} | {VARIABLE: str(ours), "NUMBA_NUM_THREADS": "1"}
+    counts = dict.fromkeys(ONE_THREAD, str(blas)) | {VARIABLE: str(ours), "NUMBA_NUM_THREADS": "1"}
     return os.environ | counts | more
 
 
@@ -49,7 +117,7 @@ def _in_process(what, case, budget, environment):
 # --- Inner steps --------------------------------------------------------------------------------
 
 
-def measure_case(name, threads, on_step=lambda text: None):
+def measure_case(case, threads):
     """Two rows, "update" and "gradient", of the case of that name; all times are per inner step, in seconds.
 
     Each: case, threads, what, seconds, gflop, gflops, sgemm_gflops and fraction, the share of sgemm's rate
@@ -57,11 +125,9 @@ def measure_case(name, threads, on_step=lambda text: None):
     conv_gflop; and clocked_s with "blocks" [{"block", "seconds", "gflop", "limit_s", "fraction"}], of runs
     with the clock on, the last being what is left for REST.
     """
-    case, limits, runs = bench_cases.CASES[name], [], []
-    for number in range(ROUNDS):
-        on_step(f"{name}, {threads} threads, round {number + 1} of {ROUNDS}: sgemm")
+    name, case, limits, runs = case, CASES[case], [], []
+    for _ in range(ROUNDS):
         limits += [_in_process("limit", case, LIMIT_BUDGET, _environment(blas=count)) for count in {1, threads}]
-        on_step(f"{name}, {threads} threads, round {number + 1} of {ROUNDS}: inner steps")
         runs.append(_in_process("ours", case, OUR_BUDGET, _environment(ours=threads)))
     seconds = {tuple(shape): min(each[i][3] for each in limits) for i, (*shape, _) in enumerate(limits[0])}
     best = lambda key: min(run[key] for run in runs)
@@ -140,12 +206,10 @@ def start_seconds(cache=None):
     return seconds
 
 
-def measure_start(on_step=lambda text: None):
+def measure_start():
     """{"cold_s", "warm_s"}: `start_seconds` with no kernel compiled yet, and the best of two with all of them."""
     with tempfile.TemporaryDirectory() as cache:
-        on_step("cold start of train.py")
         cold = start_seconds(cache)
-        on_step("warm start of train.py")
         return {"cold_s": cold, "warm_s": min(start_seconds(cache) for _ in range(2))}
 
 
@@ -176,37 +240,18 @@ def measure_loop(workers, seconds=LOOP_SECONDS, settling=SETTLING_SECONDS):
     return {"workers": workers} | loop_numbers([json.loads(line) for line in lines], settling)
 
 
-# --- All of it ----------------------------------------------------------------------------------
+# --- Wide models, and what it all ran on -----------------------------------------------------------
 
 
-def measure_all(cases, threads, cores, parts=PARTS, wide=False, on_step=lambda text: None):
-    """{"machine", "rows", "start", "loop", "wide"}, JSON-ready: see `measure_case`, `measure_start`, `loop_numbers`.
-
-    cases: names of CASES; threads: thread counts; cores: workers of the second loop, threads of the wide
-    case; wide: also the memory and time of one gradient of bench_cases.WIDE.  Parts not asked for are None.
-    """
-    result = {"machine": machine(cores), "rows": [], "start": None, "loop": None, "wide": None}
-    if "steps" in parts:
-        for count in threads:
-            for name in cases:
-                result["rows"] += measure_case(name, count, on_step)
-    if "start" in parts:
-        result["start"] = measure_start(on_step)
-    if "loop" in parts:
-        result["loop"] = []
-        for workers in sorted({1, cores}):
-            on_step(f"meta-training with {workers} workers, {LOOP_SECONDS:.0f} s")
-            result["loop"].append(measure_loop(workers))
-    if wide:
-        on_step("the wide model, about a minute")
-        result["wide"] = {"threads": cores} | bench_cases.WIDE | _in_process(
-            "memory", bench_cases.WIDE, 0, _environment(ours=cores))
-    return result
+def measure_wide():
+    """Memory and time of one gradient of bench_cases.WIDE on all usable cores."""
+    cores = usable_cores()
+    return {"threads": cores} | WIDE | _in_process("memory", WIDE, 0, _environment(ours=cores))
 
 
-def machine(cores):
-    """{"processor", "cores", "numpy", "load"}: what it ran on, and how busy it was before (mean of the last minute)."""
-    return {"processor": _processor(), "cores": cores, "numpy": np.__version__, "load": os.getloadavg()[0]}
+def machine():
+    """{"processor", "cores", "numpy", "load"}: what it runs on, and how busy it was before (mean of the last minute)."""
+    return {"processor": _processor(), "cores": usable_cores(), "numpy": np.__version__, "load": os.getloadavg()[0]}
 
 
 def _processor():
@@ -221,8 +266,8 @@ def _processor():
 # --- As text ------------------------------------------------------------------------------------
 
 
-def table(result):
-    """The numbers of `measure_all` as lines of text."""
+def words(result):
+    """The `numbers` as lines of text."""
     m = result["machine"]
     lines = [f"{m['processor']}, {m['cores']} usable cores, numpy {m['numpy']}; load before: {m['load']:.2f}"
              + (" (others were at work: the numbers are disturbed)" if m["load"] > 0.5 else "")]

@@ -11,7 +11,7 @@ ACHIEVED, LIMIT, REST = "#56B4E9", "#000000", "#BBBBBB"  # M. Okabe and K. Ito's
 @dataclass(frozen=True)
 class Settings(bench.StepSettings):
     """Cases and thread counts of the inner steps."""
-    cases: tuple = setting(tuple(bench.CASES), "comma separated", parse=bench.names, quick=("laptop",))
+    cases: tuple = setting(tuple(bench.CASES), "comma separated", parse=bench.chosen_from(bench.CASES), quick=("laptop",))
 
 
 def cells(settings):

@@ -1,0 +1,50 @@
+"""What a worker of `train.py` is given to learn from, as a contact sheet: one panel a kind of task (H.1)."""
+import dataclasses
+
+from figures import contact_sheet
+from ops.engine.config import PRESETS, Config, make_config
+from ops.scoring.flags import setting
+from ops.tasks import open_pools, parse_mixture
+from ops.tasks.task_options import TASK_SETTINGS
+
+ALONE = True  # a sheet is made in one piece
+
+
+def _fields():
+    """The preset, and each of TASK_SETTINGS as `train.py` has it; None for the preset's value."""
+    yield "preset", str, setting("laptop", f"settings to start from: {', '.join(PRESETS)}")
+    for f in dataclasses.fields(Config):
+        if f.name in TASK_SETTINGS:
+            yield f.name, f.type, setting(None, f"{f.metadata['help']} [laptop: {'none' if f.default == '' else f.default}]")
+
+
+Settings = dataclasses.make_dataclass("Settings", _fields(), frozen=True)
+
+
+def cells(settings):
+    """The sheet.  InputError as `make_config`."""
+    given = {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
+    make_config(given.pop("preset"), given)
+    return [{"name": "sheet", "preset": settings.preset, "given": given}]
+
+
+def measure(cell):
+    """The numbers of the sheet: the tasks, and which images they show."""
+    config = make_config(cell["preset"], cell["given"])
+    return contact_sheet.sheet_of(config, open_pools(parse_mixture(config.tasks), config)).numbers
+
+
+def numbers(settings, results):
+    """The numbers of the sheet."""
+    result, = results
+    return {"sheet": result.value}
+
+
+def draw(numbers):
+    """The sheet, its images read again.  InputError if the data or fonts at hand are not those of the numbers."""
+    return contact_sheet.redraw(numbers["sheet"])
+
+
+def words(numbers):
+    """The tasks as text."""
+    return contact_sheet.in_words(numbers["sheet"])
