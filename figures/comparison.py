@@ -94,7 +94,7 @@ def draw(numbers):
     axes = figure.subplots()
     for number, column in enumerate(columns):
         if "error" in column:
-            axes.text(number, 0.5, textwrap.fill(column["error"], 24), ha="center", va="center", fontsize=7)
+            axes.text(number, 0.5, textwrap.fill(column["error"], 28), ha="center", va="center", fontsize=6)
         axes.plot([number - 0.45, number + 0.45], [column.get("chance", np.nan)] * 2, color="black", linestyle=":",
                   linewidth=1.2, label="chance")
         if number:

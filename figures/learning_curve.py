@@ -58,7 +58,7 @@ def _draw_panel(axes, panel):
     axes.set_title(panel["title"])
     if "error" in panel:
         axes.text(0.5, 0.5, textwrap.fill(panel["error"], 45), transform=axes.transAxes, ha="center", va="center", fontsize=8)
-        return
+        return axes.set_xticks([])
     band = f"lowest to highest of {panel['n_seeds']} seeds"
     axes.fill_between(panel["steps"], panel["low"], panel["high"], color=RULE, alpha=0.2, linewidth=0, label=band)
     axes.plot(panel["steps"], panel["mean"], color=RULE, marker="o", markersize=4, label="learned rule")

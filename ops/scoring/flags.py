@@ -30,14 +30,20 @@ def add_flags(add, settings):
         if f.type is bool:
             add(flag, action="store_true", default=argparse.SUPPRESS, help=m["help"])
             continue
-        shown = ",".join(map(str, f.default)) if isinstance(f.default, tuple) else f.default
-        text = m["help"] + ("" if shown in (None, "") else f" (default: {shown})")
+        text = m["help"] + ("" if f.default in (None, "") else f" (default: {_as_text(f.default)})")
         options = {"type": m.get("parse", f.type), "default": argparse.SUPPRESS, "metavar": m.get("metavar"),
                    "help": text.replace("%", "%%")}
         if m.get("positional"):
             add(f.name, nargs="*", **options)
         else:
             add(flag, action="append" if m.get("many") else "store", **options)
+
+
+def _as_text(value):
+    """A default as it would be given; pairs, of names and paths, with an equals sign."""
+    if isinstance(value, tuple):
+        return ",".join("=".join(v) if isinstance(v, tuple) else str(v) for v in value)
+    return str(value)
 
 
 def settings_from(settings, options, quick=False):

@@ -4,22 +4,22 @@ Each process serves cells inside the pool's initializer, over a connection of it
 pool's queues, whose locks a killed process would keep for ever.  The end of a connection is the death of its
 process: its cell is measured again by the one that the pool starts instead.
 """
+import contextlib
 import importlib
 import multiprocessing
 import os
 import signal
 import socket
-import tempfile
+import threading
 import time
 import traceback
 from collections import Counter, deque
-from contextlib import ExitStack, contextmanager
-from multiprocessing.connection import Client, Connection, wait
+from contextlib import ExitStack
+from multiprocessing.connection import Connection, wait
 from typing import NamedTuple
 
 from ops.engine.workers import ONE_THREAD
 from ops.errors import InputError
-from ops.processes import end_with_parent
 
 POLL_SECONDS = 0.5
 START_SECONDS = 120.0
@@ -45,22 +45,28 @@ def measured(module, cell):
     return Outcome(value, error, time.perf_counter() - started)
 
 
-def _serve(address, name):
-    """In a process: connect, then measure cell after cell until the main process is gone."""
+def _serve(door, name):
+    """In a process: send one end of a connection through the door, then measure the cells that come in at the other."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides when to stop
-    end_with_parent(multiprocessing.parent_process())
-    try:
+    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+    cells, far_end = multiprocessing.Pipe()
+    with contextlib.suppress(EOFError, OSError):
+        socket.send_fds(door, [b"one more"], [far_end.fileno()])
+        far_end.close()
         module = importlib.import_module(name)
-        with Client(address) as main:
-            while True:
-                number, cell = main.recv()
-                try:
-                    reply = measured(module, cell)
-                except Exception:
-                    reply = traceback.format_exc()
-                main.send((number, reply))
-    except (EOFError, ConnectionError):
-        os._exit(1)
+        while True:
+            number, cell = cells.recv()
+            try:
+                reply = measured(module, cell)
+            except Exception:
+                reply = traceback.format_exc()
+            cells.send((number, reply))
+    os._exit(1)
+
+
+def _end_with(parent):
+    parent.join()
+    os._exit(1)
 
 
 def in_processes(name, cells, count):
@@ -70,14 +76,13 @@ def in_processes(name, cells, count):
     """
     todo, deaths, busy, connections, heard = deque(range(len(cells))), Counter(), {}, [], time.monotonic()
     with ExitStack() as opened:
-        server = _listen(opened)
-        _start_pool(opened, count, server.getsockname(), name)
+        door = _start_pool(opened, count, name)
         opened.callback(lambda: [connection.close() for connection in connections])
         while todo or busy:
-            for ready in wait([server, *connections], POLL_SECONDS):
+            for ready in wait([door, *connections], POLL_SECONDS):
                 heard = time.monotonic()
-                if ready is server:
-                    connections.append(Connection(server.accept()[0].detach()))
+                if ready is door:
+                    connections.append(Connection(socket.recv_fds(door, 64, 1)[1][0]))
                     continue
                 try:
                     number, outcome = ready.recv()
@@ -118,27 +123,21 @@ def _bury(connection, connections, busy):
     return busy.pop(connection, None)
 
 
-def _listen(opened):
-    """A socket that processes connect to, in a folder of its own."""
-    folder = opened.enter_context(tempfile.TemporaryDirectory())
-    server = opened.enter_context(socket.socket(socket.AF_UNIX))
-    server.bind(os.path.join(folder, "cells"))
-    server.listen()
-    return server
-
-
-def _start_pool(opened, count, address, name):
+def _start_pool(opened, count, name):
+    """Start the processes; the socket through which each sends its connection."""
+    door, theirs = map(opened.enter_context, socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM))
     opened.enter_context(_one_thread())  # for as long as the pool may start processes
     ours = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which they inherit
     try:
-        pool = multiprocessing.get_context("spawn").Pool(count, _serve, (address, name))
+        pool = multiprocessing.get_context("spawn").Pool(count, _serve, (theirs, name))
     finally:
         signal.signal(signal.SIGINT, ours)
     opened.callback(pool.join)
     opened.callback(pool.terminate)
+    return door
 
 
-@contextmanager
+@contextlib.contextmanager
 def _one_thread():
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)
