@@ -1,4 +1,4 @@
-"""Every experiment, found by its name: `python evaluate.py figure NAME`; a module each, as `ops.scoring.runner` wants it."""
+"""Every experiment by its name, a module each: `python evaluate.py figure NAME`; what one is, `ops.scoring.runner` says."""
 import importlib
 from typing import NamedTuple
 

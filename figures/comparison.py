@@ -11,8 +11,7 @@ from ops.scoring.flags import named_path, setting
 from ops.scoring.methods import baselines_of, method_label, row_name
 from ops.scoring.score import measure  # noqa: F401  (part of an experiment)
 from ops.scoring.settings import HIDDEN_AND_OUTPUT, THETA, DataSettings
-from ops.scoring.tables import cell as text_of
-from ops.scoring.tables import protocol, summary, table
+from ops.scoring.tables import cell_text, protocol, summary, table
 
 TITLES = {"mnist14": "MNIST\n14x14", "fashion14": "Fashion-MNIST\n14x14", "mnist28": "MNIST\n28x28",
           "fashion28": "Fashion-MNIST\n28x28", "mnist14full": "all of MNIST\n14x14",
@@ -68,16 +67,16 @@ def numbers(settings, results):
             continue
         C = len(data["classes"])
         column |= {"ways": data["ways"], "classes": C, "chance": 1 / data["ways"], "n_test": data["n_test"]}
-        point = {"label": method_label(row_name(cell["method"], data)) + f", {cell['label']}" * learned, "learned": learned}
+        label = method_label(row_name(cell["method"], data)) + f", {cell['label']}" * learned
         failed = {"mean": None, "sem": None, "n": 0, "error": error}
-        column["points"].append(point | (failed if error else summary(values[0])))
+        column["points"].append({"label": label, "learned": learned} | (failed if error else summary(values[0])))
     return {"columns": list(columns.values())} | {
         name: getattr(settings, name) for name in ("shots", "ways", "draws", "seeds", "inner_steps")}
 
 
 def words(numbers):
     """The numbers as a table."""
-    columns = [{p["label"]: text_of(p) for p in column["points"]} for column in numbers["columns"]]
+    columns = [{p["label"]: cell_text(p) for p in column["points"]} for column in numbers["columns"]]
     labels = dict.fromkeys(label for column in columns for label in column)
     titles = [column["title"].replace("\n", " ") for column in numbers["columns"]]
     return protocol(numbers, (None, *HIDDEN_AND_OUTPUT)) + "\n" + table(

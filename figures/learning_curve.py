@@ -30,9 +30,9 @@ def numbers(settings, results):
             continue
         curve = scored["curve"]
         lines = {row["method"]: row["mean"] for row in scored["rows"] if row["method"] not in ("random", "learned")}
-        panels.append(panel | {"steps": curve["steps"], "mean": curve["mean"], "low": list(map(min, zip(*curve["seeds"]))),
-                               "high": list(map(max, zip(*curve["seeds"]))), "lines": lines, "shots": scored["shots"],
-                               "draws": scored["draws"], "n_seeds": len(curve["seeds"])})
+        low, high = (list(map(extreme, zip(*curve["seeds"]))) for extreme in (min, max))
+        panels.append(panel | {"steps": curve["steps"], "mean": curve["mean"], "low": low, "high": high, "lines": lines,
+                               "shots": scored["shots"], "draws": scored["draws"], "n_seeds": len(curve["seeds"])})
     return {"panels": panels}
 
 
@@ -57,7 +57,8 @@ def draw(numbers):
 def _draw_panel(axes, panel):
     axes.set_title(panel["title"])
     if "error" in panel:
-        axes.text(0.5, 0.5, textwrap.fill(panel["error"], 45), transform=axes.transAxes, ha="center", va="center", fontsize=8)
+        text = textwrap.fill(panel["error"], 45)
+        axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=8)
         return axes.set_xticks([])
     band = f"lowest to highest of {panel['n_seeds']} seeds"
     axes.fill_between(panel["steps"], panel["low"], panel["high"], color=RULE, alpha=0.2, linewidth=0, label=band)

@@ -1,22 +1,10 @@
 """Achieved time against sgemm's, block by block of an inner step: the part `steps` of `evaluate.py bench`."""
-from dataclasses import dataclass
-
 from figures import bench
 from figures.bench import ALONE, measure  # noqa: F401  (parts of an experiment)
-from ops.scoring.flags import setting
+from figures.bench import StepSettings as Settings  # noqa: F401
+from figures.bench import step_cells as cells  # noqa: F401
 
 ACHIEVED, LIMIT, REST = "#56B4E9", "#000000", "#BBBBBB"  # M. Okabe and K. Ito's palette; the limit is a line besides
-
-
-@dataclass(frozen=True)
-class Settings(bench.StepSettings):
-    """Cases and thread counts of the inner steps."""
-    cases: tuple = setting(tuple(bench.CASES), "comma separated", parse=bench.chosen_from(bench.CASES), quick=("laptop",))
-
-
-def cells(settings):
-    """As those of `bench`, of inner steps alone."""
-    return bench.step_cells(settings)
 
 
 def numbers(settings, results):

@@ -15,7 +15,8 @@ def _fields():
     yield "preset", str, setting("laptop", f"settings to start from: {', '.join(PRESETS)}")
     for f in dataclasses.fields(Config):
         if f.name in TASK_SETTINGS:
-            yield f.name, f.type, setting(None, f"{f.metadata['help']} [laptop: {'none' if f.default == '' else f.default}]")
+            default = "none" if f.default == "" else f.default
+            yield f.name, f.type, setting(None, f"{f.metadata['help']} [laptop: {default}]")
 
 
 Settings = dataclasses.make_dataclass("Settings", _fields(), frozen=True)

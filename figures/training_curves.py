@@ -82,8 +82,8 @@ def measure(cell):
     train, heldout = read_metrics(cell["run"])
     windows = [train[i:i + WINDOW] for i in range(0, len(train), WINDOW)]
     mean = lambda key: [float(np.mean([r[key] for r in w])) for w in windows]
-    return {"steps": mean("step"), "hours": [s / 3600 for s in mean("seconds")], "J": mean("J"), "accuracy": mean("accuracy"),
-            "J_sd": [float(np.std([r["J"] for r in w])) for w in windows],
+    return {"steps": mean("step"), "hours": [s / 3600 for s in mean("seconds")],
+            "J": mean("J"), "accuracy": mean("accuracy"), "J_sd": [float(np.std([r["J"] for r in w])) for w in windows],
             "heldout_steps": [r["step"] for r in heldout], "heldout_J": [r["heldout_J"] for r in heldout],
             "heldout_accuracy": [r["heldout_accuracy"] for r in heldout]}
 

@@ -34,7 +34,8 @@ class RandomStart(NamedTuple):
     def curve(self, dataset, sizes, settings, steps, seeds):
         """[1, seeds, draws]."""
         dataset = _as(dataset, self.dtype)
-        return np.stack([feature_accuracy(_start(settings, k, sizes, self.dtype), dataset, settings) for k in seeds])[None]
+        phis = (_start(settings, k, sizes, self.dtype) for k in seeds)
+        return np.stack([feature_accuracy(phi, dataset, settings) for phi in phis])[None]
 
 
 class Learned(NamedTuple):
@@ -57,9 +58,9 @@ class Learned(NamedTuple):
         return values
 
     def apply(self, phi, x_train, steps, rng, activation="relu"):
-        """The base model after unsupervised updates `steps`, a range (App.1-7), on batches drawn uniformly from x_train.
+        """The base model after unsupervised updates `steps`, a range (App.1-7), on batches from x_train.
 
-        phi a list of `Layer`, x_train [n, N0], of theta's dtype; each batch holds B different rows, drawn from `rng`.
+        phi a list of `Layer`, x_train [n, N0], of theta's dtype; each batch is B different rows drawn from `rng`.
         Raises InputError if n < B, if theta, phi and x_train do not fit, or once phi is not finite.
         """
         B = self.batch_size(len(x_train))

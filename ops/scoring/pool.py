@@ -70,9 +70,9 @@ def _end_with(parent):
 
 
 def in_processes(name, cells, count):
-    """Yield (number, Outcome) of each of the cells as it comes, measured by the module of that name in `count` processes.
+    """Yield (number, Outcome) of each cell as it comes, measured by the module of that name in `count` processes.
 
-    Raises InputError if none starts, RuntimeError with the traceback for an exception that is no InputError.
+    Raises InputError if no process starts, RuntimeError with the traceback for an exception that is no InputError.
     """
     todo, deaths, busy, connections, heard = deque(range(len(cells))), Counter(), {}, [], time.monotonic()
     with ExitStack() as opened:
@@ -98,7 +98,7 @@ def in_processes(name, cells, count):
                     if deaths[number] < TRIES:
                         todo.appendleft(number)
                     else:
-                        yield number, Outcome(None, f"its process was killed {TRIES} times; is there enough memory?", 0.0)
+                        yield number, Outcome(None, f"its process was killed {TRIES} times; enough memory?", 0.0)
             if not connections and time.monotonic() - heard > START_SECONDS:
                 raise InputError(f"no process started within {START_SECONDS:.0f} s; try --processes 1")
             for connection in [c for c in connections if c not in busy]:

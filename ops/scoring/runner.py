@@ -58,7 +58,8 @@ def run_cells(module, cells, processes=1, kept=None):
     outcomes = {i: known[key] for i, key in enumerate(keys) if key in known}
     todo = [i for i in range(len(cells)) if i not in outcomes]
     progress = Progress(len(todo))
-    with _appending(kept) as keep, closing(_measured(module, [cells[i] for i in todo], 1 if alone else processes)) as new:
+    found = _measured(module, [cells[i] for i in todo], 1 if alone else processes)
+    with _appending(kept) as keep, closing(found) as new:
         progress.show(0)
         for count, (number, outcome) in enumerate(new, 1):
             i = todo[number]
@@ -94,7 +95,8 @@ def _array_digest(array):
 def _code_digest(path):
     """A digest of the rule, the data, the scores, the module at `path`, and of which form of the rule runs."""
     files = [ROOT / "unsup_meta.py", Path(path)]
-    files += [file for room in ("rule", "data", "tasks", "scoring") for file in sorted((ROOT / "ops" / room).glob("*.py"))]
+    for room in ("rule", "data", "tasks", "scoring"):
+        files += sorted((ROOT / "ops" / room).glob("*.py"))
     digest = hashlib.sha256(os.environ.get("UNSUP_META_PLAIN", "").encode())
     for file in files:
         digest.update(file.read_bytes())
@@ -149,7 +151,8 @@ def _writing(path):
     try:
         yield
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}; free space or choose another folder") from error
+        reason = error.strerror or error
+        raise InputError(f"cannot write {path}: {reason}; free space or choose another folder") from error
 
 
 class Progress:
@@ -194,9 +197,11 @@ def run_experiment(name, module, settings, folder, processes):
         "figure": name, "settings": {key: _shown(value) for key, value in dataclasses.asdict(settings).items()},
         "seconds": time.perf_counter() - started, "core_seconds": sum(result.seconds for result in results)}
     write_picture(numbers, module.draw(numbers), folder / f"{name}.png")
+    text = f"drawn: {folder / name}.png, its numbers beside it"
     if hasattr(module, "words"):
-        print_text(module.words(numbers))
-    print(f"drawn: {folder / name}.png, its numbers beside it")
+        text = f"{module.words(numbers)}\n{text}"
+    encoding = sys.stdout.encoding or "utf-8"  # which may have no such characters
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
     if failed:
         raise InputError(f"{len(failed)} of {len(results)} cells failed, the first, {failed[0].cell['name']}: "
                          f"{failed[0].error}")
@@ -231,12 +236,6 @@ def save_picture(figure, path):
 def write_json(numbers, path):
     """Write numbers to `path`, atomically; InputError if it cannot."""
     write_atomically(path, (json.dumps(numbers, indent=1, allow_nan=False) + "\n").encode())
-
-
-def print_text(text):
-    """Print text that may hold characters the terminal has not."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _shown(value):

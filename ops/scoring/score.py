@@ -2,8 +2,8 @@
 
 `evaluate.py score` prints them; figures take cells, `measure` and `gathered` from here.
 """
-import functools
 import hashlib
+import json
 import os
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ import numpy as np
 
 from ops.errors import InputError
 from ops.scoring.flags import setting, sizes_of
-from ops.scoring.methods import METHODS, baselines_of, open_rule, row_name
+from ops.scoring.methods import METHODS, baselines_of, method_label, open_rule, row_name
 from ops.scoring.settings import (HIDDEN_AND_OUTPUT, THETA, DataSettings, ScoreSettings, check_data, curve_steps,
                                   limit_test, ways_of)
-from ops.scoring.tables import summary
+from ops.scoring.tables import cell_text, protocol, summary, table
 from ops.tasks import MORE_DATASETS, load_dataset
 
 
@@ -22,10 +22,16 @@ from ops.tasks import MORE_DATASETS, load_dataset
 class Settings(DataSettings):
     """A theta scored on data sets."""
     theta: str = setting(THETA, "learned rule", metavar="PATH")
-    sizes: tuple = setting(None, "base model; else the data's N0,128,128,128,128,32", parse=sizes_of, metavar="N0,...,NL")
+    sizes: tuple = setting(None, "base model; else the data's N0,128,128,128,128,32", parse=sizes_of,
+                           metavar="N0,...,NL")
 
 
 # --- Cells --------------------------------------------------------------------------------------
+
+
+def inputs(settings):
+    """The files read, which no output may replace."""
+    return [settings.theta, *settings.data]
 
 
 def cells(settings, absent=False):
@@ -45,7 +51,8 @@ def cells(settings, absent=False):
 def rule_at(path, settings):
     """The `Learned` of a theta file, with the lr and norm_eps of the settings if given.  InputError as `open_rule`."""
     if not os.path.isfile(path):
-        raise InputError(f"--theta {path}: no such file; meta-train a rule with `python train.py`, or give --theta PATH")
+        raise InputError(f"--theta {path}: no such file; meta-train a rule with `python train.py`, "
+                         "or give --theta PATH")
     return open_rule(path, settings.lr, settings.norm_eps)
 
 
@@ -90,15 +97,21 @@ def method_cells(data, settings, method, given={}, steps=(0,), label=None):
 def measure(cell):
     """Accuracies [points][draws] of a cell.  InputError as the method's `curve`."""
     settings, data = ScoreSettings(**cell["settings"]), cell["data"]
-    dataset = limit_test(_loaded(data["data"], data["data_dir"]), settings)
+    dataset = limit_test(_loaded(data), settings)
     method = METHODS[cell["method"]](**cell["given"])
     with np.errstate(all="ignore"):  # what is not finite is found and reported in words
         return method.curve(dataset, data["sizes"], settings, cell["steps"], [cell["seed"]])[:, 0].tolist()
 
 
-@functools.lru_cache(maxsize=1)  # one data set is in memory at a time
-def _loaded(name, folder):
-    return load_dataset(name, folder)
+_held = {}  # one data set is in memory at a time
+
+
+def _loaded(data):
+    key = json.dumps(data)
+    if key not in _held:
+        _held.clear()
+        _held[key] = load_dataset(data["data"], data["data_dir"])
+    return _held[key]
 
 
 # --- Numbers ------------------------------------------------------------------------------------
@@ -115,7 +128,7 @@ def gathered(results):
 
 
 def scores(settings, results):
-    """One JSON-ready dict per data set: "data", "rows", "curve" and all settings; where a method failed, "data", "error".
+    """One JSON-ready dict per data set: "data", "rows", "curve" and all settings; or "data" and "error".
 
     rows  [{"method", "mean", "sem", "n"}]: "random" (phi as it starts), "learned" (after settings.inner_steps updates),
           then the baselines "raw", "pca32"; n = seeds x draws
@@ -132,9 +145,24 @@ def scores(settings, results):
             document["rows"] += [{"method": "random"} | points[0], {"method": "learned"} | points[-1]]
             document["curve"] = {"steps": cell["steps"], "mean": [p["mean"] for p in points],
                                  "sem": [p["sem"] for p in points], "seeds": values.mean(axis=2).T.tolist()}
-            document |= {"theta": settings.theta} | {key: data[key] for key in ("sizes", "n_train", "n_test", "classes")}
-            document |= {key: cell["given"][key] for key in ("lr", "norm_eps")} | cell["settings"]
-            document["baselines"] = baselines_of(settings.baselines)
+            document |= {key: data[key] for key in ("sizes", "n_train", "n_test", "classes")} | cell["settings"]
+            document |= {key: cell["given"][key] for key in ("lr", "norm_eps")}
+            document |= {"theta": settings.theta, "baselines": baselines_of(settings.baselines)}
         else:
             document["rows"].append({"method": row_name(cell["method"], data)} | summary(values[0]))
     return list(documents.values())
+
+
+def numbers(settings, results):
+    """What `score --json` holds: `scores` of one data set, or of several under "results"."""
+    documents = scores(settings, results)
+    return documents[0] if len(documents) == 1 else {"results": documents}
+
+
+def words(numbers):
+    """... as a table: a row per method, a column per data set."""
+    documents = numbers.get("results", [numbers])
+    methods = dict.fromkeys(row["method"] for document in documents for row in document["rows"])
+    columns = {os.path.basename(d["data"]): {row["method"]: cell_text(row) for row in d["rows"]} for d in documents}
+    rows = {method_label(m): [column.get(m, "-") for column in columns.values()] for m in methods}
+    return protocol(documents[0], documents[0]["sizes"]) + "\n" + table(list(columns), rows)

@@ -23,8 +23,7 @@ class ScoreSettings:
     shots: int = setting(10, "labelled examples per class", low=1)
     ways: int = setting(None, "classes in a draw, drawn anew for each, if there are more; all where not given", low=2)
     draws: int = setting(20, "draws of labelled examples", low=1)
-    test_images: int = setting(None, "test images of a draw's classes, about, drawn at random once; all where not given",
-                               low=1)
+    test_images: int = setting(None, "test images of a draw's classes, about, drawn once; all where not given", low=1)
     seeds: int = setting(3, "base models", low=1, quick=2)
     seed: int = setting(0, "seed of all random numbers", low=0)
     batch_reference: int = setting(2000, "training examples whose batch-norm statistics are kept", low=2)
@@ -42,7 +41,8 @@ class DataSettings(ScoreSettings):
                           f"{', '.join(MORE_DATASETS)}, or an .npz with x [n, features] or images and y [n]",
                           parse=data_names, many=True, metavar="NAME|PATH.npz")
     data_dir: str = setting(None, "where data files lie; else $UNSUP_META_DATA or ~/.cache/unsup_meta", metavar="PATH")
-    baselines: tuple = setting(("raw", "pca"), "comma separated: raw, pca, or none", parse=lambda t: tuple(t.split(",")))
+    baselines: tuple = setting(("raw", "pca"), "comma separated: raw, pca, or none",
+                               parse=lambda text: tuple(text.split(",")))
     lr: float = setting(None, "inner learning rate, if not what theta was trained with", parse=positive)
     norm_eps: float = setting(None, "e of App.60, if not what theta was trained with", parse=positive)
 

@@ -1,10 +1,7 @@
 """Accuracies as rows {"method", "mean", "sem", "n"}, and rows as text."""
-import os
-
 import numpy as np
 
 from ops.scoring.few_shot import mean_and_sem
-from ops.scoring.methods import method_label
 
 
 def summary(accuracies):
@@ -22,14 +19,6 @@ def protocol(settings, sizes):
             f"base model inputs-{network}")
 
 
-def score_table(results):
-    """Results of `score` that share their settings as text: a row per method, a column per data set."""
-    methods = list(dict.fromkeys(row["method"] for result in results for row in result["rows"]))
-    columns = {os.path.basename(r["data"]): {row["method"]: cell(row) for row in r["rows"]} for r in results}
-    rows = {method_label(m): [column.get(m, "-") for column in columns.values()] for m in methods}
-    return protocol(results[0], results[0]["sizes"]) + "\n" + table(list(columns), rows)
-
-
 def table(titles, rows):
     """A row {label: [a text for each title]} a line, under the titles."""
     widths = [max(map(len, column)) for column in zip(titles, *rows.values())]
@@ -38,7 +27,7 @@ def table(titles, rows):
                      for label, texts in {"": titles, **rows}.items())
 
 
-def cell(row):
+def cell_text(row):
     """A row {"mean", "sem"} as text."""
     if row["mean"] is None:
         return "failed"

@@ -114,7 +114,7 @@ def test_in_a_process_of_its_own(files, tmp_path):
 def test_help_lists_the_commands_and_importing_them_is_cheap(capsys):
     assert evaluate.main(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert all(name in shown for name in evaluate.COMMANDS)
+    assert all(name in shown for name in ("score", "bench", "figure"))
     code = "import evaluate, sys; print([name for name in sys.modules if name.startswith(('matplotlib', 'figures.'))])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr
