@@ -81,9 +81,10 @@ def _measured(module, cells, processes):
 
 
 def _key(module, cell):
-    """A digest of all that a cell's value depends on: its content, and the code."""
+    """A digest of all that a cell's value depends on: its content and the code."""
     content = {name: value for name, value in cell.items() if name != "name"}
-    text = json.dumps([module.__name__, _code_digest(module.__file__), content], sort_keys=True, default=_array_digest)
+    code = [module.__name__, _code_digest(module.__file__), os.environ.get("UNSUP_META_PLAIN")]  # which form of the rule
+    text = json.dumps([code, content], sort_keys=True, default=_array_digest)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -93,14 +94,11 @@ def _array_digest(array):
 
 @functools.lru_cache
 def _code_digest(path):
-    """A digest of the rule, the data, the scores, the module at `path`, and of which form of the rule runs."""
+    """A digest of the rule, the data, the scores and the module at `path`."""
     files = [ROOT / "unsup_meta.py", Path(path)]
     for room in ("rule", "data", "tasks", "scoring"):
         files += sorted((ROOT / "ops" / room).glob("*.py"))
-    digest = hashlib.sha256(os.environ.get("UNSUP_META_PLAIN", "").encode())
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
 
 
 # --- What was measured before -------------------------------------------------------------------

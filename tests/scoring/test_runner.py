@@ -81,13 +81,11 @@ def test_another_run_goes_on_and_other_settings_do_not_take_what_was_measured(tm
 @pytest.mark.parametrize("changed", ["code", "definitions"])
 def test_other_code_does_not_take_what_was_measured(tmp_path, monkeypatch, changed):
     assert figure(tmp_path, "--count", "2") == 0
-    runner._code_digest.cache_clear()
     if changed == "code":
         monkeypatch.setattr(small_experiment, "__file__", __file__)
     else:
         monkeypatch.setenv("UNSUP_META_PLAIN", "1")
     assert figure(tmp_path, "--count", "2") == 0
-    runner._code_digest.cache_clear()
     assert measured(tmp_path) == [0, 1, 0, 1]
 
 
