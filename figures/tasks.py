@@ -16,7 +16,8 @@ def _fields():
     for f in dataclasses.fields(Config):
         if f.name in TASK_SETTINGS:
             default = "none" if f.default == "" else f.default
-            yield f.name, f.type, setting(None, f"{f.metadata['help']} [laptop: {default}]")
+            kind = f.type if f.type in (int, float) else str  # `make_config` makes what is more than a number
+            yield f.name, kind, setting(None, f"{f.metadata['help']} [laptop: {default}]")
 
 
 Settings = dataclasses.make_dataclass("Settings", _fields(), frozen=True)
