@@ -191,9 +191,9 @@ def run_experiment(name, module, settings, folder, processes):
     failed = [result for result in results if result.error]
     if failed and len(failed) == len(results):
         raise InputError(failed[0].error)
-    numbers = module.numbers(settings, results) | {
-        "figure": name, "settings": {key: _shown(value) for key, value in dataclasses.asdict(settings).items()},
-        "seconds": time.perf_counter() - started, "core_seconds": sum(result.seconds for result in results)}
+    numbers = {"figure": name, "settings": {key: _shown(value) for key, value in dataclasses.asdict(settings).items()},
+               "core_seconds": sum(result.seconds for result in results)} | module.numbers(settings, results)
+    numbers["seconds"] = time.perf_counter() - started
     write_picture(numbers, module.draw(numbers), folder / f"{name}.png")
     text = f"drawn: {folder / name}.png, its numbers beside it"
     if hasattr(module, "words"):
