@@ -12,12 +12,13 @@ ALONE = True  # a sheet is made in one piece
 
 def _fields():
     """The preset, and each of TASK_SETTINGS as `train.py` has it; None for the preset's value."""
-    yield "preset", str, setting("laptop", f"settings to start from: {', '.join(PRESETS)}")
+    yield "preset", str, setting("laptop", "settings to start from", choices=tuple(PRESETS))
     for f in dataclasses.fields(Config):
         if f.name in TASK_SETTINGS:
             default = "none" if f.default == "" else f.default
             kind = f.type if f.type in (int, float) else str  # `make_config` makes what is more than a number
-            yield f.name, kind, setting(None, f"{f.metadata['help']} [laptop: {default}]")
+            yield f.name, kind, setting(None, f"{f.metadata['help']} [laptop: {default}]",
+                                        choices=f.metadata.get("choices"))
 
 
 Settings = dataclasses.make_dataclass("Settings", _fields(), frozen=True)

@@ -18,6 +18,7 @@ def setting(default, text, **extra):
     parse       text -> value, if not the field's own type
     many        the flag is repeated and parse gives several values each time; the field is a tuple of all
     positional  no flag, but what stands on the command line by itself; implies many
+    choices     the values allowed
     metavar     what the help calls a value
     """
     return dataclasses.field(default=default, metadata={"help": text, **extra})
@@ -32,7 +33,7 @@ def add_flags(add, settings):
             continue
         text = m["help"] + ("" if f.default in (None, "") else f" (default: {_as_text(f.default)})")
         options = {"type": m.get("parse", f.type), "default": argparse.SUPPRESS, "metavar": m.get("metavar"),
-                   "help": text.replace("%", "%%")}
+                   "choices": m.get("choices"), "help": text.replace("%", "%%")}
         if m.get("positional"):
             add(f.name, nargs="*", **options)
         else:
