@@ -57,10 +57,8 @@ def run_cells(module, cells, processes=1, kept=None):
     known = _read_kept(kept) if kept else {}
     outcomes = {i: known[key] for i, key in enumerate(keys) if key in known}
     todo = [i for i in range(len(cells)) if i not in outcomes]
-    progress = Progress(len(todo))
     found = _measured(module, [cells[i] for i in todo], 1 if alone else processes)
-    with _appending(kept) as keep, closing(found) as new:
-        progress.show(0)
+    with _appending(kept) as keep, closing(Progress(len(todo))) as progress, closing(found) as new:
         for count, (number, outcome) in enumerate(new, 1):
             i = todo[number]
             text = json.dumps(outcome.value, allow_nan=False)
@@ -157,19 +155,23 @@ class Progress:
     """How many cells are done and how long the others may take: a live line on a terminal, else one now and then."""
 
     def __init__(self, cells):
-        self.cells, self.started, self.said = cells, time.monotonic(), time.monotonic()
+        self.cells, self.started, self.said, self.live = cells, time.monotonic(), time.monotonic(), sys.stderr.isatty()
 
-    def show(self, done, name=""):
+    def show(self, done, name):
         """To be called after each cell."""
-        now = time.monotonic()
-        passed = now - self.started
-        left = f", {_clock(passed / done * (self.cells - done))} left" if done else ""
-        text = f"{done} of {self.cells} cells, {_clock(passed)} done{left}  {name}"[:79]
-        if sys.stderr.isatty():
-            print(f"\r\033[K{text if done < self.cells else ''}", end="", file=sys.stderr, flush=True)
-        elif now - self.said > LINE_SECONDS:
-            self.said = now
+        passed = time.monotonic() - self.started
+        left = _clock(passed / done * (self.cells - done))
+        text = f"{done} of {self.cells} cells, {_clock(passed)} done, {left} left  {name}"[:79]
+        if self.live:
+            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+        elif time.monotonic() - self.said > LINE_SECONDS:
+            self.said = time.monotonic()
             print(text, file=sys.stderr, flush=True)
+
+    def close(self):
+        """Leave an empty line to what comes next."""
+        if self.live:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def _clock(seconds):

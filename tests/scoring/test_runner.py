@@ -1,4 +1,5 @@
 """The frame of the experiments: nothing is measured twice or lost, whatever happens, on any number of processes."""
+import io
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ def small_figure(monkeypatch):
 
 
 def figure(tmp_path, *more, processes=1):
+    tmp_path.mkdir(exist_ok=True)
     return evaluate.main(["figure", "small", "--folder", str(tmp_path), "--processes", str(processes), "--log",
                           str(tmp_path / "log"), *more])
 
@@ -166,6 +168,21 @@ def test_all_of_them_go_on_after_one_that_failed(tmp_path, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert err == "evaluate.py: one: cells: not like this\n" and "two: numbers doubled" in out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results", "two.json", "two.png"] and seen == [2, 2]
+
+
+def test_progress_is_one_live_line_on_a_terminal_and_a_line_now_and_then_elsewhere(tmp_path, monkeypatch):
+    for live in (True, False):
+        stream = io.StringIO()
+        stream.isatty = lambda live=live: live
+        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setattr(runner, "LINE_SECONDS", 0.0)
+        assert figure(tmp_path / str(live), "--count", "4", "--mishap", "fail") == 2
+        shown = stream.getvalue()
+        assert "3 of 4 cells, 0:00 done, 0:00 left  number 2" in shown
+        *lines, error, _ = shown.split("\n")
+        assert error.endswith("number 1: number 1 is not to be had") and len(lines) == (0 if live else 4)
+        assert error.startswith("\r\033[K" if live else "evaluate.py: ") and "\r\033[Kevaluate.py" in shown or not live
+        assert all(len(part) < 80 for part in (lines or error.split("\r\033[K")[:-1]))
 
 
 # --- Processes that die, and Ctrl-C ---------------------------------------------------------------
