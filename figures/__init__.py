@@ -1,4 +1,4 @@
-"""Every experiment by its name, a module each: `python evaluate.py figure NAME`; what one is, `ops.scoring.runner` says."""
+"""Every experiment by its name, a module each, as `ops.scoring.runner` wants it: `python evaluate.py figure NAME`."""
 import importlib
 from typing import NamedTuple
 

@@ -47,7 +47,7 @@ def products(case, budget):
 
 
 def limit(shapes, budget):
-    """[seconds]: what numpy needs for a float32 product of each of the shapes [M, K, N]; `budget` is for all of them."""
+    """[seconds]: what numpy needs for a float32 product of each of the shapes [M, K, N]; `budget` is for them all."""
     rng, found = np.random.default_rng(0), []
     for m, k, n in shapes:
         a, b = (rng.standard_normal(s, dtype=np.float32) for s in ((m, k), (k, n)))

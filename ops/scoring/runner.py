@@ -81,7 +81,8 @@ def _measured(module, cells, processes):
 def _key(module, cell):
     """A digest of all that a cell's value depends on: its content and the code."""
     content = {name: value for name, value in cell.items() if name != "name"}
-    code = [module.__name__, _code_digest(module.__file__), os.environ.get("UNSUP_META_PLAIN")]  # which form of the rule
+    form = os.environ.get("UNSUP_META_PLAIN")  # of the rule
+    code = [module.__name__, _code_digest(module.__file__), form]
     text = json.dumps([code, content], sort_keys=True, default=_array_digest)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -61,7 +61,7 @@ def test_labels_tell_runs_apart_and_are_short(runs, labels):
 def test_runs_of_one_name_have_a_line_and_a_label_each(tmp_path, capsys):
     held_out = {"step": 1, "heldout_J": 0.75, "heldout_accuracy": 0.125}
     runs = [str(run(tmp_path / name / "laptop", GOOD, held_out)) for name in ("a", "b")]
-    command = ["figure", "training-curves", *runs, f"{runs[0]}/", "--folder", str(tmp_path)]  # a folder twice is one run
+    command = ["figure", "training-curves", *runs, f"{runs[0]}/", "--folder", str(tmp_path)]  # a folder twice: one run
     assert evaluate.main(command) == 0
     numbers = json.loads((tmp_path / "training-curves.json").read_text())
     assert str(tmp_path) not in json.dumps(numbers)  # a run is called by the end of its path
