@@ -88,8 +88,8 @@ def method_cells(data, settings, method, given={}, steps=(0,), label=None):
     data as of `data_of`; given: the method's own fields; label: what tells it from others of its kind.
     """
     seeds = range(settings.seeds) if METHODS[method].seeded else [0]
-    common = {"data": data, "method": method, "given": given, "steps": list(steps), "label": label,
-              "settings": settings.score_settings()}
+    fixed = {k: v for k, v in settings.score_settings().items() if k not in ("seeds", "inner_steps")}  # seed and steps do
+    common = {"data": data, "method": method, "given": given, "steps": list(steps), "label": label, "settings": fixed}
     shown = f"{os.path.basename(data['data'])}, {label or method}"
     return [common | {"name": shown + f", seed {k}" * METHODS[method].seeded, "seed": k} for k in seeds]
 
@@ -145,7 +145,8 @@ def scores(settings, results):
             document["rows"] += [{"method": "random"} | points[0], {"method": "learned"} | points[-1]]
             document["curve"] = {"steps": cell["steps"], "mean": [p["mean"] for p in points],
                                  "sem": [p["sem"] for p in points], "seeds": values.mean(axis=2).T.tolist()}
-            document |= {key: data[key] for key in ("sizes", "n_train", "n_test", "classes")} | cell["settings"]
+            document |= {key: data[key] for key in ("sizes", "n_train", "n_test", "classes")}
+            document |= settings.score_settings()
             document |= {key: cell["given"][key] for key in ("lr", "norm_eps")}
             document |= {"theta": settings.theta, "baselines": baselines_of(settings.baselines)}
         else:

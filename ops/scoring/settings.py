@@ -47,7 +47,7 @@ class DataSettings(ScoreSettings):
     norm_eps: float = setting(None, "e of App.60, if not what theta was trained with", parse=positive)
 
     def score_settings(self):
-        """{field of ScoreSettings: value}, which a cell of an experiment holds."""
+        """{field of ScoreSettings: value}."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(ScoreSettings)}
 
 

@@ -98,6 +98,16 @@ def test_another_theta_in_the_same_file_is_measured_anew(files, tmp_path):
     assert set(changed) == {"learned rule, a"}
 
 
+def test_more_seeds_and_other_steps_measure_only_what_is_new(files, tmp_path):
+    kept = lambda: (tmp_path / "results" / "comparison.jsonl").read_text().count("\n")
+    columns(files, tmp_path, theta=["a"], data=["few"])
+    assert kept() == 6  # random and learned from two seeds, raw, components
+    columns(files, tmp_path, "--seeds", "3", theta=["a"], data=["few"])
+    assert kept() == 8
+    columns(files, tmp_path, "--inner-steps", "3", theta=["a"], data=["few"])
+    assert kept() == 10
+
+
 def test_options_reach_the_rules(files, tmp_path):
     points = lambda *more: [c["points"] for c in columns(files, tmp_path, "--inner-steps", "5", *more)]
     plain = points()
