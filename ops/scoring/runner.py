@@ -29,6 +29,7 @@ from typing import NamedTuple
 from ops.command_line import check_outputs
 from ops.errors import InputError
 from ops.files import write_atomically
+from ops.rule.fast import definitions_in_use
 from ops.scoring.pool import Outcome, in_processes, measured
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,8 +82,7 @@ def _measured(module, cells, processes):
 def _key(module, cell):
     """A digest of all that a cell's value depends on: its content and the code."""
     content = {name: value for name, value in cell.items() if name != "name"}
-    form = os.environ.get("UNSUP_META_PLAIN")  # of the rule
-    code = [module.__name__, _code_digest(module.__file__), form]
+    code = [module.__name__, _code_digest(module.__file__), definitions_in_use()]
     text = json.dumps([code, content], sort_keys=True, default=_array_digest)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -8,10 +8,10 @@ import pytest
 
 import evaluate
 from figures import comparison, learning_curve
-from ops.rule.theta_file import save_theta
 from ops.scoring import score
 from small_data import small_theta
 from small_scores import clusters
+from unsup_meta import save_theta
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import evaluate
-from ops.rule.theta_file import save_theta
+from ops.rule import fast
 from ops.scoring import score
 from small_data import rng, small_theta
+from unsup_meta import save_theta
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -74,6 +75,15 @@ def test_other_settings_reach_the_rule(files, tmp_path):
     plain = scored(files, tmp_path)
     for more in (["--lr", "0.3"], ["--norm-eps", "1"], ["--activation", "tanh"], ["--batch-reference", "5"]):
         assert scored(files, tmp_path, *more)["curve"]["seeds"] != plain["curve"]["seeds"], more
+
+
+def test_the_definitions_give_the_same_scores(files, tmp_path, monkeypatch):
+    monkeypatch.setenv(fast.VARIABLE, "0")
+    monkeypatch.setattr(fast, "_plain", False)  # both as they are now, at the end
+    kernels = scored(files, tmp_path)
+    plain = scored(files, tmp_path, "--plain", "--processes", "2")
+    assert fast.definitions_in_use() and os.environ[fast.VARIABLE] == "1"  # which processes inherit
+    assert np.allclose(plain["curve"]["mean"], kernels["curve"]["mean"], atol=0.05)
 
 
 def test_a_float64_theta_and_one_of_everything(files, tmp_path):
