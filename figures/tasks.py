@@ -1,11 +1,11 @@
-"""What a worker of `train.py` is given to learn from, as a contact sheet: one panel a kind of task (H.1)."""
+"""What a worker of `train.py` is given to learn from, as a contact sheet: one row a kind of task (H.1)."""
 import dataclasses
 
 from figures import contact_sheet
+from figures.contact_sheet import TASK_SETTINGS, draw  # noqa: F401  (draw: part of an experiment)
 from ops.engine.config import PRESETS, Config, make_config
 from ops.scoring.flags import setting
 from ops.tasks import open_pools, parse_mixture
-from ops.tasks.task_options import TASK_SETTINGS
 
 ALONE = True  # a sheet is made in one piece
 
@@ -32,22 +32,17 @@ def cells(settings):
 
 
 def measure(cell):
-    """The numbers of the sheet: the tasks, and which images they show."""
+    """The numbers of the sheet: the tasks, their images and targets."""
     config = make_config(cell["preset"], cell["given"])
-    return contact_sheet.sheet_of(config, open_pools(parse_mixture(config.tasks), config)).numbers
+    return contact_sheet.numbers_of(config, open_pools(parse_mixture(config.tasks), config))
 
 
 def numbers(settings, results):
     """The numbers of the sheet."""
     result, = results
-    return {"sheet": result.value}
-
-
-def draw(numbers):
-    """The sheet, its images read again.  InputError if the data or fonts at hand are not those of the numbers."""
-    return contact_sheet.redraw(numbers["sheet"])
+    return result.value
 
 
 def words(numbers):
-    """The tasks as text."""
-    return contact_sheet.in_words(numbers["sheet"])
+    """The mixture and the tasks as text."""
+    return "\n".join([*numbers["mixture"], *(f"{panel['title']}: {panel['task']}" for panel in numbers["panels"])])
