@@ -2,7 +2,7 @@
 import numpy as np
 
 from ops.errors import InputError
-from ops.tasks import few_shot_draw
+from ops.data import few_shot_draw
 from unsup_meta import normalise_targets, solve_ridge, with_ones
 
 

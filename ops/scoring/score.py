@@ -15,7 +15,7 @@ from ops.scoring.methods import METHODS, baselines_of, method_label, open_rule, 
 from ops.scoring.settings import (HIDDEN_AND_OUTPUT, THETA, DataSettings, ScoreSettings, check_data, curve_steps,
                                   limit_test, ways_of)
 from ops.scoring.tables import cell_text, protocol, summary, table
-from ops.tasks import MORE_DATASETS, load_dataset
+from ops.data import MORE_DATASETS, load_dataset
 
 
 @dataclass(frozen=True)

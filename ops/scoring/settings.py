@@ -7,7 +7,7 @@ import numpy as np
 from ops.errors import InputError
 from ops.rule.activations import activation_named
 from ops.scoring.flags import data_names, positive, setting
-from ops.tasks import DATASETS, MORE_DATASETS, require_shots
+from ops.data import DATASETS, MORE_DATASETS, require_shots
 
 HIDDEN_AND_OUTPUT = (128, 128, 128, 128, 32)  # the paper's evaluation network (Fig. 4)
 THETA = "runs/laptop/theta.npz"

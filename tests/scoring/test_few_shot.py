@@ -5,7 +5,7 @@ import pytest
 from ops.errors import InputError
 from ops.scoring.few_shot import few_shot_accuracy, mean_and_sem
 from ops.scoring.settings import ScoreSettings, limit_test
-from ops.tasks import Dataset, few_shot_draw
+from ops.data import Dataset, few_shot_draw
 from small_data import rng
 from small_scores import clusters
 from unsup_meta import normalise_targets, solve_ridge, with_ones

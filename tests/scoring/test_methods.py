@@ -6,7 +6,7 @@ import unsup_meta as um
 from ops.scoring.few_shot import few_shot_accuracy
 from ops.scoring.methods import METHODS, Components, Learned, RandomStart, RawInputs, project_on_components
 from ops.scoring.settings import BATCHES, DRAWS, PHI, REFERENCE, ScoreSettings, curve_steps
-from ops.tasks import Dataset, load_dataset
+from ops.data import Dataset, load_dataset
 from small_data import rng, small_theta
 
 SIZES = [5, 8, 6]
