@@ -74,53 +74,34 @@ def in_processes(name, cells, count):
 
     Raises InputError if no process starts, RuntimeError with the traceback for an exception that is no InputError.
     """
-    todo, deaths, busy, connections, heard = deque(range(len(cells))), Counter(), {}, [], time.monotonic()
+    todo, deaths, busy = deque(range(len(cells))), Counter(), {}  # busy {connection: number of its cell, None if idle}
     with ExitStack() as opened:
-        door = _start_pool(opened, count, name)
-        opened.callback(lambda: [connection.close() for connection in connections])
-        while todo or busy:
-            for ready in wait([door, *connections], POLL_SECONDS):
+        door, heard = _start_pool(opened, count, name), time.monotonic()
+        while todo or any(number is not None for number in busy.values()):
+            for ready in wait([door, *busy], POLL_SECONDS):
                 heard = time.monotonic()
                 if ready is door:
-                    connections.append(Connection(socket.recv_fds(door, 64, 1)[1][0]))
+                    busy[Connection(socket.recv_fds(door, 64, 1)[1][0])] = None
                     continue
                 try:
                     number, outcome = ready.recv()
-                    del busy[ready]
-                except (EOFError, OSError):
-                    outcome, number = None, _bury(ready, connections, busy)
+                    busy[ready] = None
+                except (EOFError, OSError):  # its process was killed; the pool starts another one
+                    ready.close()
+                    number, outcome = busy.pop(ready), Outcome(None, f"its process was killed {TRIES} times", 0.0)
+                    deaths[number] += 1
+                    if number is None or deaths[number] < TRIES:
+                        todo.extendleft([number] if number is not None else [])
+                        continue
                 if isinstance(outcome, str):
                     raise RuntimeError(f"in a process of the pool:\n{outcome}")
-                if outcome is not None:
-                    yield number, outcome
-                elif number is not None:
-                    deaths[number] += 1
-                    if deaths[number] < TRIES:
-                        todo.appendleft(number)
-                    else:
-                        yield number, Outcome(None, f"its process was killed {TRIES} times; enough memory?", 0.0)
-            if not connections and time.monotonic() - heard > START_SECONDS:
+                yield number, outcome
+            if not busy and time.monotonic() - heard > START_SECONDS:
                 raise InputError(f"no process started within {START_SECONDS:.0f} s; try --processes 1")
-            for connection in [c for c in connections if c not in busy]:
-                if todo:
-                    _send(connection, todo, cells, busy)
-
-
-def _send(connection, todo, cells, busy):
-    """Give the connection's process the next cell; if it has died meanwhile, the next `wait` tells."""
-    busy[connection] = number = todo.popleft()
-    try:
-        connection.send((number, cells[number]))
-    except OSError:
-        del busy[connection]
-        todo.appendleft(number)
-
-
-def _bury(connection, connections, busy):
-    """Forget the connection of a process that ended; the number of the cell it had, or None."""
-    connections.remove(connection)
-    connection.close()
-    return busy.pop(connection, None)
+            for connection in [connection for connection, number in busy.items() if number is None][:len(todo)]:
+                busy[connection] = todo.popleft()
+                with contextlib.suppress(OSError):  # it was killed just now, as the next `wait` will tell
+                    connection.send((busy[connection], cells[busy[connection]]))
 
 
 def _start_pool(opened, count, name):

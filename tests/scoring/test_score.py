@@ -189,8 +189,10 @@ def test_bad_files_are_one_line(files, tmp_path, capsys):
     bad_theta = theta | {"merge": np.full(10, np.nan, np.float32)}
     np.savez(tmp_path / "nantheta.npz", **{f"theta/{k}": a for k, a in bad_theta.items()})
     np.savez(tmp_path / "part.npz", **{f"theta/{k}": a for k, a in theta.items() if k != "merge"})
+    np.savez(tmp_path / "text.npz", **{"config/lr": "fast"}, **{f"theta/{k}": a for k, a in theta.items()})
     before = sorted(os.listdir(tmp_path))
-    cases = [({"data": "nan.npz"}, ["nan.npz", "example 7"]), ({"data": "few.npz", "theta": "b43.npz"}, ["43", "42"]),
+    cases = [({"theta": "text.npz"}, ["text.npz", "config/lr"]),
+             ({"data": "nan.npz"}, ["nan.npz", "example 7"]), ({"data": "few.npz", "theta": "b43.npz"}, ["43", "42"]),
              ({"data": "cut.npz"}, ["cut.npz"]), ({"theta": "nantheta.npz"}, ["merge", "NaN"]),
              ({"theta": "part.npz"}, ["merge", "missing"]), ({"theta": "cut.npz"}, ["cut.npz"]),
              ({"theta": "wild.npz"}, ["wild.npz", "after inner step 1", "--lr"]),
