@@ -85,11 +85,13 @@ def _run_one(name, arguments):
     parser.add_argument("--redraw", action="store_true", help="draw again from the numbers, computing nothing")
     parser.add_argument("--folder", default=str(Path(figures.__file__).parent), metavar="PATH", help="for picture and "
                         "numbers, and results/, from which another run goes on (default: figures/)")
+    parser.add_argument("--as", dest="file", default=name, metavar="FILE", help="name of both (default: %(default)s)")
     options, settings = _parsed(parser, module.Settings, arguments)
+    picture = Path(options.folder) / f"{options.file}.png"
     if options.redraw:
-        runner.redraw(name, module, options.folder)
+        runner.redraw(name, module, picture)
     else:
-        runner.run_experiment(name, module, settings, options.folder, options.processes)
+        runner.run_experiment(name, module, settings, picture, options.processes)
 
 
 def _parser(name, line, settings):

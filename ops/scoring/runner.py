@@ -182,23 +182,23 @@ def _clock(seconds):
 # --- The picture and its numbers ----------------------------------------------------------------
 
 
-def run_experiment(name, module, settings, folder, processes):
-    """Measure, write NAME.json and NAME.png in `folder`, print what there is to say.
+def run_experiment(name, module, settings, picture, processes):
+    """Measure, write the picture (a path that ends in .png) and its numbers beside it, print what there is to say.
 
-    The JSON holds `numbers`, and "figure", "settings", "seconds" (this run's) and "core_seconds" (all cells').
+    What was measured goes to results/NAME.jsonl in the same folder.  The JSON holds `numbers`, and "figure", "settings", "seconds" (this run's) and "core_seconds" (all cells').
     Raises InputError as `cells`; if no cell succeeded, nothing being written; and at the end if some failed.
     """
-    started, folder = time.perf_counter(), Path(folder)
-    check_outputs(SimpleNamespace(picture=folder / f"{name}.png"), [])
-    results = run_cells(module, module.cells(settings), processes, folder / "results" / f"{name}.jsonl")
+    started = time.perf_counter()
+    check_outputs(SimpleNamespace(picture=picture), [])
+    results = run_cells(module, module.cells(settings), processes, picture.parent / "results" / f"{name}.jsonl")
     failed = [result for result in results if result.error]
     if failed and len(failed) == len(results):
         raise InputError(failed[0].error)
     numbers = {"figure": name, "settings": {key: _shown(value) for key, value in dataclasses.asdict(settings).items()},
                "core_seconds": sum(result.seconds for result in results)} | module.numbers(settings, results)
     numbers["seconds"] = time.perf_counter() - started
-    write_picture(numbers, module.draw(numbers), folder / f"{name}.png")
-    text = f"drawn: {folder / name}.png, its numbers beside it"
+    write_picture(numbers, module.draw(numbers), picture)
+    text = f"drawn: {picture}, its numbers beside it"
     if hasattr(module, "words"):
         text = f"{module.words(numbers)}\n{text}"
     encoding = sys.stdout.encoding or "utf-8"  # which may have no such characters
@@ -208,9 +208,9 @@ def run_experiment(name, module, settings, folder, processes):
                          f"{failed[0].error}")
 
 
-def redraw(name, module, folder):
-    """Draw NAME.png again from NAME.json, computing nothing.  InputError if these are not numbers of this figure."""
-    path = Path(folder) / f"{name}.json"
+def redraw(name, module, picture):
+    """Draw it again from the numbers beside it, computing nothing.  InputError if they are not those of this figure."""
+    path = picture.with_suffix(".json")
     try:
         figure = module.draw(json.loads(path.read_text()))
     except InputError:
@@ -218,7 +218,7 @@ def redraw(name, module, folder):
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise InputError(f"{path}: not the numbers of this figure ({error}); "
                          f"write them with `python evaluate.py figure {name}`") from error
-    save_picture(figure, path.with_suffix(".png"))
+    save_picture(figure, picture)
 
 
 def write_picture(numbers, figure, path):

@@ -147,9 +147,11 @@ def test_quick_settings_and_those_given(tmp_path):
 def test_redrawing_computes_nothing(tmp_path, capsys):
     assert figure(tmp_path) == 0
     before = (tmp_path / "small.png").read_bytes()
-    (tmp_path / "small.png").unlink()
-    assert figure(tmp_path, "--redraw") == 0
-    assert (tmp_path / "small.png").read_bytes() == before and len(measured(tmp_path)) == 6
+    (tmp_path / "small.json").rename(tmp_path / "other.json")
+    assert figure(tmp_path, "--redraw", "--as", "other") == 0
+    assert (tmp_path / "other.png").read_bytes() == before and len(measured(tmp_path)) == 6
+    assert figure(tmp_path, "--as", "third") == 0 and (tmp_path / "third.png").read_bytes() == before
+    assert len(measured(tmp_path)) == 6  # what was measured goes by the figure's name
     for text in ("{}", "[]", '{"values": 1}', "no JSON"):
         (tmp_path / "small.json").write_text(text)
         assert figure(tmp_path, "--redraw") == 2
