@@ -1,6 +1,40 @@
-"""The paper's figures, one module each.
+"""Every experiment by its name, a module each, as `ops.scoring.runner` wants it: `python evaluate.py figure NAME`."""
+import importlib
+from typing import NamedTuple
 
-A module turns results into plain numbers (`numbers_of`), draws them (`draw`), and writes the picture
-with its numbers beside it (`write`); `python -m figures.NAME NUMBERS.json OUT.png` draws it again
-from the numbers alone.
-"""
+from ops.errors import InputError
+
+
+class Entry(NamedTuple):
+    """name on the command line, of the files too; module here; figure of a paper, "" for none; a line about it."""
+    name: str
+    module: str
+    source: str
+    line: str
+
+
+FIGURES = (
+    Entry("training-curves", "training_curves", "Fig. 3", "J and accuracy over meta-training, from the logs of runs"),
+    Entry("comparison", "comparison", "Fig. 4 left", "accuracy of several rules and baselines on several data sets"),
+    Entry("learning-curve", "learning_curve", "workshop 1", "accuracy against inner steps of a rule, with baselines"),
+    Entry("roofline", "roofline", "", "time of each block of an inner step against sgemm's; a part of `bench`"),
+    Entry("tasks", "tasks", "", "what a worker of train.py is given: a contact sheet of the tasks of a mixture"),
+)
+
+
+def module_of(name):
+    """The module of a figure, imported now.  InputError for an unknown name."""
+    for entry in FIGURES:
+        if entry.name == name:
+            return importlib.import_module(f"figures.{entry.module}")
+    raise InputError(f"figure {name}: unknown; choose from {', '.join(entry.name for entry in FIGURES)}, or --all")
+
+
+def table():
+    """What `figure --help` prints."""
+    line = lambda entry: f"  {entry.name:16}  {entry.source:12}  {entry.line}"
+    return "\n".join([
+        "usage: evaluate.py figure NAME [--quick] [--redraw] [settings], or figure --all [--quick]",
+        "figure NAME --help tells the settings.  NAME.png and its numbers, NAME.json, go to figures/.", "",
+        "Experiments of the papers:", *(line(entry) for entry in FIGURES if entry.source),
+        "What the papers do not show:", *(line(entry) for entry in FIGURES if not entry.source)])

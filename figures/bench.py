@@ -4,7 +4,9 @@ Everything runs in processes of its own, with its own thread counts.  "N threads
 with BLAS at one thread for our part, and OPENBLAS_NUM_THREADS=N for numpy's products alone, the limit;
 both are measured in turn, several rounds, and the best of each counts.  A small product is slower on
 several BLAS threads than on one, so the limit of N threads is the better of the two for each shape.
+The products, and whose they are, are those that a run of its own was seen to perform (`ops/rule/watch.py`).
 """
+import argparse
 import json
 import os
 import signal
@@ -12,84 +14,157 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from figures import bench_cases
-from figures.bench_cases import BLOCKS, REST, conv_gflop, gflop, gradient_products, update_products
+from figures.bench_cases import CASES, WIDE
+from ops.engine.workers import ONE_THREAD
 from ops.errors import InputError
+from ops.processes import usable_cores
 from ops.rule.threads import VARIABLE
+from ops.scoring.flags import count, setting
 
+ALONE = True  # it measures time
 ROOT = Path(__file__).resolve().parent.parent
-BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 ROUNDS = 2
 LIMIT_BUDGET, OUR_BUDGET = 2.0, 3.0  # seconds a round
 LOOP_SECONDS, SETTLING_SECONDS = 25.0, 4.0  # of meta-training, and how much of it does not count
 START_SECONDS = 300.0  # after which a start has failed
 PARTS = ("steps", "start", "loop")
+REST = "tape and the rest"
 
 
-def _environment(blas=1, ours=1, **more):
-    """This process's environment with those thread counts."""
-    counts = {name: str(blas) for name in BLAS_VARIABLES} | {VARIABLE: str(ours), "NUMBA_NUM_THREADS": "1"}
-    return os.environ | counts | more
+# --- The experiment -------------------------------------------------------------------------------
 
 
-def _in_process(what, case, budget, environment):
-    """What `figures.bench_process` gives for a case.  InputError with the last line of its complaint if it fails."""
-    done = subprocess.run([sys.executable, "-m", "figures.bench_process", what], cwd=ROOT, env=environment,
-                          input=json.dumps({"case": case, "budget": budget}), capture_output=True, text=True)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}: out of memory?"]
-        raise InputError(f"bench: the process for layers {case['sizes']} failed ({lines[-1]}); use other --cases")
-    return json.loads(done.stdout)
+def chosen_from(known):
+    """The parser of comma-separated names, each of them known."""
+    def names(text):
+        unknown = [name for name in text.split(",") if name not in known]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is unknown; choose from {', '.join(known)}")
+        return tuple(dict.fromkeys(text.split(",")))
+
+    return names
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """Which inner steps to measure."""
+    cases: tuple = setting(tuple(CASES), "comma separated", parse=chosen_from(CASES), quick=("laptop",))
+    threads: tuple = setting(None, "thread counts, comma separated (default: 1 and all usable cores)",
+                             parse=lambda text: tuple(sorted({count(part) for part in text.split(",")})))
+
+
+@dataclass(frozen=True)
+class Settings(StepSettings):
+    """What to measure."""
+    parts: tuple = setting(PARTS, "inner steps, the start of train.py, its whole loop", parse=chosen_from(PARTS))
+    wide: bool = setting(False, "also the memory of one gradient of a model 512 units wide; a minute")
+
+
+def inputs(settings):
+    """No file is read."""
+    return []
+
+
+def step_cells(settings):
+    """The machine; then each case with each number of threads."""
+    threads = settings.threads or sorted({1, usable_cores()})
+    return [{"name": "machine", "what": "machine"}] + [
+        {"name": f"{case}, {n} threads", "what": "steps", "case": case, "threads": n}
+        for n in threads for case in settings.cases]
+
+
+def cells(settings):
+    """All that is asked for."""
+    found = step_cells(settings) if "steps" in settings.parts else step_cells(settings)[:1]
+    if "start" in settings.parts:
+        found.append({"name": "start of train.py", "what": "start"})
+    if "loop" in settings.parts:
+        found += [{"name": f"train.py, {n} workers", "what": "loop", "workers": n} for n in sorted({1, usable_cores()})]
+    return found + [{"name": "wide model", "what": "wide"}] * settings.wide
+
+
+def measure(cell):
+    """The numbers of one cell.  InputError if its process fails."""
+    work = {"machine": machine, "steps": measure_case, "start": measure_start, "loop": measure_loop,
+            "wide": measure_wide}[cell["what"]]
+    return work(**{key: value for key, value in cell.items() if key not in ("name", "what")})
+
+
+def numbers(settings, results):
+    """{"machine", "rows", "start", "loop", "wide"}: see `machine`, `measure_case`, `measure_start`, `loop_numbers`.
+
+    What was not asked for is None.
+    """
+    found = lambda what: [r.value for r in results if r.cell["what"] == what and not r.error]
+    one = lambda what: next(iter(found(what)), None)
+    return {"machine": one("machine"), "rows": [row for rows in found("steps") for row in rows], "start": one("start"),
+            "loop": found("loop") or None, "wide": one("wide")}
 
 
 # --- Inner steps --------------------------------------------------------------------------------
 
 
-def measure_case(name, threads, on_step=lambda text: None):
+def _environment(blas=1, ours=1, **more):
+    """This process's environment with those thread counts."""
+    counts = dict.fromkeys(ONE_THREAD, str(blas)) | {VARIABLE: str(ours), "NUMBA_NUM_THREADS": "1"}
+    return os.environ | counts | more
+
+
+def _in_process(what, name, environment, budget=0.0, **given):
+    """What `figures.bench_process` gives for the case of that name, or what is given; InputError if it fails."""
+    given = json.dumps((given or {"case": CASES[name]}) | {"budget": budget})
+    done = subprocess.run([sys.executable, "-m", "figures.bench_process", what], cwd=ROOT, env=environment, input=given,
+                          capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}: out of memory?"]
+        raise InputError(f"bench: the process for case {name} failed ({lines[-1]}); use other --cases")
+    return json.loads(done.stdout)
+
+
+def measure_case(case, threads):
     """Two rows, "update" and "gradient", of the case of that name; all times are per inner step, in seconds.
 
     Each: case, threads, what, seconds, gflop, gflops, sgemm_gflops and fraction, the share of sgemm's rate
-    that is achieved; limit_s, what sgemm would need; first_call_s, peak_mb.  The gradient's also
-    conv_gflop; and clocked_s with "blocks" [{"block", "seconds", "gflop", "limit_s", "fraction"}], of runs
-    with the clock on, the last being what is left for REST.
+    that is achieved; limit_s, what sgemm would need; first_call_s, peak_mb.  The gradient's also clocked_s
+    with "blocks" [{"block", "seconds", "gflop", "limit_s", "fraction"}], of runs that were watched, the last
+    being what is left for REST.
     """
-    case, limits, runs = bench_cases.CASES[name], [], []
-    for number in range(ROUNDS):
-        on_step(f"{name}, {threads} threads, round {number + 1} of {ROUNDS}: sgemm")
-        limits += [_in_process("limit", case, LIMIT_BUDGET, _environment(blas=count)) for count in {1, threads}]
-        on_step(f"{name}, {threads} threads, round {number + 1} of {ROUNDS}: inner steps")
-        runs.append(_in_process("ours", case, OUR_BUDGET, _environment(ours=threads)))
-    seconds = {tuple(shape): min(each[i][3] for each in limits) for i, (*shape, _) in enumerate(limits[0])}
+    products, limits, runs = _in_process("products", case, _environment()), [], []
+    products = {what: Counter((block, tuple(shape)) for block, *shape in listed) for what, listed in products.items()}
+    shapes = sorted({shape for counted in products.values() for _, shape in counted})
+    for _ in range(ROUNDS):
+        limits += [_in_process("limit", case, _environment(blas=n), LIMIT_BUDGET, shapes=shapes) for n in {1, threads}]
+        runs.append(_in_process("ours", case, _environment(ours=threads), OUR_BUDGET))
+    sgemm, U = dict(zip(shapes, map(min, zip(*limits)))), CASES[case]["unrolls"]
     best = lambda key: min(run[key] for run in runs)
-    common = {"case": name, "threads": threads, "first_call_s": best("first_call_s"),
+    common = {"case": case, "threads": threads, "first_call_s": best("first_call_s"),
               "peak_mb": max(run["peak_mb"] for run in runs)}
-    U, clocked, products = case["unrolls"], min(runs, key=lambda run: run["clocked_s"]), gradient_products(case)
-    update = _rates(update_products(case), 1, seconds, best("update_s"))
-    gradient = _rates(products, U, seconds, best("gradient_s"))
-    return [common | {"what": "update"} | update,
-            common | {"what": "gradient"} | gradient | {
-                "conv_gflop": conv_gflop(case), "clocked_s": clocked["clocked_s"],
-                "blocks": _blocks(products, U, seconds, clocked)}]
+    clocked, blocks = min(runs, key=lambda run: run["clocked_s"]), []
+    seconds = clocked["blocks"] | {REST: clocked["clocked_s"] - sum(clocked["blocks"].values())}
+    for name in seconds:
+        own = {key: n for key, n in products["gradient"].items() if (key[0] if key[0] in seconds else REST) == name}
+        rates = _rates(own, U, sgemm, seconds[name])
+        blocks.append({"block": name} | {key: rates[key] for key in ("seconds", "gflop", "limit_s", "fraction")})
+    return [common | {"what": "update"} | _rates(products["update"], 1, sgemm, best("update_s")),
+            common | {"what": "gradient"} | _rates(products["gradient"], U, sgemm, best("gradient_s")) | {
+                "clocked_s": clocked["clocked_s"], "blocks": blocks}]
 
 
-def _rates(products, steps, limits, seconds):
-    """GFLOP of an inner step, rates, and the share of sgemm's; the products are of `steps` inner steps."""
-    count, least = gflop(products) / steps, sum(limits[p[1:]] for p in products) / steps
-    return {"seconds": seconds, "gflop": count, "gflops": count / seconds, "limit_s": least,
-            "sgemm_gflops": count / least if least else None, "fraction": least / seconds}
+def _rates(products, steps, sgemm, seconds):
+    """GFLOP of an inner step, rates, and the share of sgemm's, None where there is no product.
 
-
-def _blocks(products, steps, limits, clocked):
-    rows = []
-    for block in BLOCKS:
-        own = _rates([p for p in products if p[0] == block], steps, limits, clocked["blocks"][block])
-        rows.append({"block": block} | {key: own[key] for key in ("seconds", "gflop", "limit_s", "fraction")})
-    rest = clocked["clocked_s"] - sum(clocked["blocks"].values())
-    return rows + [{"block": REST, "seconds": rest, "gflop": 0.0, "limit_s": None, "fraction": None}]
+    products {(block, shape): how many in `steps` inner steps}; sgemm {shape: seconds}.
+    """
+    gflop = sum(2e-9 * m * k * n * many for (_, (m, k, n)), many in products.items()) / steps
+    least = sum(sgemm[shape] * many for (_, shape), many in products.items()) / steps
+    return {"seconds": seconds, "gflop": gflop, "gflops": gflop / seconds, "limit_s": least or None,
+            "sgemm_gflops": gflop / least if least else None, "fraction": least / seconds if least else None}
 
 
 # --- Starting, and the whole loop ---------------------------------------------------------------
@@ -140,12 +215,10 @@ def start_seconds(cache=None):
     return seconds
 
 
-def measure_start(on_step=lambda text: None):
+def measure_start():
     """{"cold_s", "warm_s"}: `start_seconds` with no kernel compiled yet, and the best of two with all of them."""
     with tempfile.TemporaryDirectory() as cache:
-        on_step("cold start of train.py")
         cold = start_seconds(cache)
-        on_step("warm start of train.py")
         return {"cold_s": cold, "warm_s": min(start_seconds(cache) for _ in range(2))}
 
 
@@ -166,8 +239,8 @@ def measure_loop(workers, seconds=LOOP_SECONDS, settling=SETTLING_SECONDS):
     """`loop_numbers` of `seconds` of meta-training with the default settings, and "workers"."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        process = _train(folder, ["--workers", str(workers), "--minutes", str(seconds / 60), "--checkpoint-minutes", "0"],
-                         _environment())
+        options = ["--workers", str(workers), "--minutes", str(seconds / 60), "--checkpoint-minutes", "0"]
+        process = _train(folder, options, _environment())
         try:
             _ended(process, folder)
         finally:
@@ -176,37 +249,18 @@ def measure_loop(workers, seconds=LOOP_SECONDS, settling=SETTLING_SECONDS):
     return {"workers": workers} | loop_numbers([json.loads(line) for line in lines], settling)
 
 
-# --- All of it ----------------------------------------------------------------------------------
+# --- Wide models, and what it all ran on -----------------------------------------------------------
 
 
-def measure_all(cases, threads, cores, parts=PARTS, wide=False, on_step=lambda text: None):
-    """{"machine", "rows", "start", "loop", "wide"}, JSON-ready: see `measure_case`, `measure_start`, `loop_numbers`.
-
-    cases: names of CASES; threads: thread counts; cores: workers of the second loop, threads of the wide
-    case; wide: also the memory and time of one gradient of bench_cases.WIDE.  Parts not asked for are None.
-    """
-    result = {"machine": machine(cores), "rows": [], "start": None, "loop": None, "wide": None}
-    if "steps" in parts:
-        for count in threads:
-            for name in cases:
-                result["rows"] += measure_case(name, count, on_step)
-    if "start" in parts:
-        result["start"] = measure_start(on_step)
-    if "loop" in parts:
-        result["loop"] = []
-        for workers in sorted({1, cores}):
-            on_step(f"meta-training with {workers} workers, {LOOP_SECONDS:.0f} s")
-            result["loop"].append(measure_loop(workers))
-    if wide:
-        on_step("the wide model, about a minute")
-        result["wide"] = {"threads": cores} | bench_cases.WIDE | _in_process(
-            "memory", bench_cases.WIDE, 0, _environment(ours=cores))
-    return result
+def measure_wide():
+    """Memory and time of one gradient of bench_cases.WIDE on all usable cores."""
+    cores = usable_cores()
+    return {"threads": cores} | WIDE | _in_process("memory", "wide", _environment(ours=cores), case=WIDE)
 
 
-def machine(cores):
-    """{"processor", "cores", "numpy", "load"}: what it ran on, and how busy it was before (mean of the last minute)."""
-    return {"processor": _processor(), "cores": cores, "numpy": np.__version__, "load": os.getloadavg()[0]}
+def machine():
+    """{"processor", "cores", "numpy", "load"}: what it runs on, and how busy it was in the minute before."""
+    return {"processor": _processor(), "cores": usable_cores(), "numpy": np.__version__, "load": os.getloadavg()[0]}
 
 
 def _processor():
@@ -221,8 +275,8 @@ def _processor():
 # --- As text ------------------------------------------------------------------------------------
 
 
-def table(result):
-    """The numbers of `measure_all` as lines of text."""
+def words(result):
+    """The `numbers` as lines of text."""
     m = result["machine"]
     lines = [f"{m['processor']}, {m['cores']} usable cores, numpy {m['numpy']}; load before: {m['load']:.2f}"
              + (" (others were at work: the numbers are disturbed)" if m["load"] > 0.5 else "")]
@@ -232,8 +286,9 @@ def table(result):
         if row["what"] == "gradient":
             lines += ["", *_block_lines(row)]
     if result["start"]:
-        lines += ["", f"train.py, from its start to the first meta-step: {result['start']['cold_s']:.1f} s with no kernel "
-                      f"compiled, {result['start']['warm_s']:.1f} s with all of them"]
+        cold, warm = result["start"]["cold_s"], result["start"]["warm_s"]
+        lines += ["", f"train.py, from its start to the first meta-step: {cold:.1f} s with no kernel compiled, "
+                      f"{warm:.1f} s with all of them"]
     for loop in result["loop"] or []:
         lines.append(f"train.py with {loop['workers']} worker(s): {loop['gradients_per_s']:.1f} gradients/s, "
                      f"{loop['data_share']:.1%} of a worker's time spent on drawing data")
@@ -248,15 +303,15 @@ def _step_lines(rows):
     head = (f"{'case':8} {'threads':>7} {'inner step':10} {'ms':>9} {'GFLOP':>7} {'GFLOP/s':>8} {'sgemm':>7} "
             f"{'share':>6} {'peak MB':>8} {'first s':>8}")
     return [head] + [
-        f"{r['case']:8} {r['threads']:7d} {r['what']:10} {1e3 * r['seconds']:9.2f} {r['gflop']:7.2f} {r['gflops']:8.1f} "
+        f"{r['case']:8} {r['threads']:7d} {r['what']:10} {1e3 * r['seconds']:9.2f} {r['gflop']:7.2f} "
+        f"{r['gflops']:8.1f} "
         f"{r['sgemm_gflops']:7.1f} {r['fraction']:6.0%} {r['peak_mb']:8.0f} {r['first_call_s']:8.2f}" for r in rows]
 
 
 def _block_lines(row):
-    lines = [f"{row['case']}, {row['threads']} thread(s): ms per inner step, forward and backward "
-             f"(GFLOP of the convolutions: TopD {row['conv_gflop']['TopD']:.2f}, ComputeH {row['conv_gflop']['ComputeH']:.2f})",
-             f"  {'block':18} {'ms':>9} {'sgemm ms':>9} {'share':>6} {'GFLOP':>7}"]
+    lines = [f"{row['case']}, {row['threads']} thread(s): ms per inner step, forward and backward",
+             f"  {'block':20} {'ms':>9} {'sgemm ms':>9} {'share':>6} {'GFLOP':>7}"]
     for b in row["blocks"]:
         limit = f"{1e3 * b['limit_s']:9.3f} {b['fraction']:6.0%}" if b["limit_s"] is not None else f"{'':16}"
-        lines.append(f"  {b['block']:18} {1e3 * b['seconds']:9.3f} {limit} {b['gflop']:7.3f}")
-    return lines + [f"  {'all':18} {1e3 * row['clocked_s']:9.3f}"]
+        lines.append(f"  {b['block']:20} {1e3 * b['seconds']:9.3f} {limit} {b['gflop']:7.3f}")
+    return lines + [f"  {'all':20} {1e3 * row['clocked_s']:9.3f}"]

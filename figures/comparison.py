@@ -1,12 +1,17 @@
-"""Few-shot accuracy of several learned rules and baselines, a column per data set, from `evaluate.py compare`.
-
-    python -m figures.comparison NUMBERS.json OUT.png
-"""
+"""Few-shot accuracy of several learned rules and baselines, a column per data set (part of Fig. 4 left)."""
 import os
-import sys
+import textwrap
+from dataclasses import dataclass
 
-from figures import files
-from ops.scoring.scoring import row_label
+import numpy as np
+
+from ops.errors import InputError
+from ops.scoring import score
+from ops.scoring.flags import named_path, setting
+from ops.scoring.methods import baselines_of, method_label, row_name
+from ops.scoring.score import measure  # noqa: F401  (part of an experiment)
+from ops.scoring.settings import HIDDEN_AND_OUTPUT, THETA, DataSettings
+from ops.scoring.tables import cell_text, protocol, summary, table
 
 TITLES = {"mnist14": "MNIST\n14x14", "fashion14": "Fashion-MNIST\n14x14", "mnist28": "MNIST\n28x28",
           "fashion28": "Fashion-MNIST\n28x28", "mnist14full": "all of MNIST\n14x14",
@@ -19,34 +24,77 @@ BASELINE_MARKERS = "sv^<>p"  # grey; shapes differ too, so colour is not needed 
 SPREAD = 0.62  # of a column's width, taken up by its dots
 
 
-def numbers_of(document):
-    """What `evaluate.py compare` writes -> {"columns": [...]}, plain JSON, all that the picture needs.
+@dataclass(frozen=True)
+class Settings(DataSettings):
+    """Several thetas; at most ten classes a draw, and test images enough for a standard error of 0.01."""
+    theta: tuple = setting((("laptop", THETA),), "a learned rule and the name that it gets; repeated", parse=named_path,
+                           many=True, metavar="NAME=PATH")
+    ways: int = setting(10, "classes in a draw, drawn anew for each, if there are more", low=2)
+    test_images: int = setting(2000, "test images of a draw's classes, about, drawn at random once", low=1)
 
-    A column: "title", "ways", "classes", "chance" and "points" [{"label", "learned", "mean", "sem"}], mean
-    None where a rule failed; beside them shots, draws, seeds, inner_steps.
+
+def cells(settings):
+    """Each data set's random start, baselines, then the rules.  InputError for what cannot be compared."""
+    names = [name for name, _ in settings.theta]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"--theta {name}: two have this name; give each NAME=PATH a name of its own")
+    rules, found = {name: score.rule_at(path, settings) for name, path in settings.theta}, []
+    start = {"dtype": str(rules[names[0]].theta["merge"].dtype)}
+    for name in settings.data:
+        data = score.data_of(name, settings, rules=rules.values(), absent=True)
+        found += score.method_cells(data, settings, "random", start)
+        for baseline in baselines_of(settings.baselines):
+            found += score.method_cells(data, settings, baseline)
+        for label, rule in rules.items():
+            found += score.method_cells(data, settings, "learned", rule._asdict(), [settings.inner_steps], label)
+    return found
+
+
+def numbers(settings, results):
+    """{"columns": [...]}, one for each data set; beside them shots, draws, seeds, inner_steps.
+
+    A column: "title", "ways", "classes", "chance" and "points" [{"label", "learned", "mean", "sem", "n"}], mean
+    None and "error" where a rule failed; or "title", "error" and no points where the data set is not there.
     """
-    columns = []
-    for result in document["results"]:
-        points = [{"label": row_label(row), "learned": row["method"] == "learned", "mean": row["mean"],
-                   "sem": row["sem"]} for row in result["rows"]]
-        title = TITLES.get(result["data"], os.path.basename(result["data"]))
-        columns.append({"title": title, "ways": result["ways"], "classes": result["classes"],
-                        "chance": result["chance"], "points": points})
-    return {"columns": columns} | {key: document[key] for key in ("shots", "draws", "seeds", "inner_steps")}
+    columns = {}
+    for cell, values, error in score.gathered(results):
+        data, learned = cell["data"], cell["method"] == "learned"
+        column = columns.setdefault(data["data"], {
+            "title": TITLES.get(data["data"], os.path.basename(data["data"])), "points": []})
+        if "classes" not in data:
+            column["error"] = error
+            continue
+        C = len(data["classes"])
+        column |= {"ways": data["ways"], "classes": C, "chance": 1 / data["ways"], "n_test": data["n_test"]}
+        label = method_label(row_name(cell["method"], data)) + f", {cell['label']}" * learned
+        failed = {"mean": None, "sem": None, "n": 0, "error": error}
+        column["points"].append({"label": label, "learned": learned} | (failed if error else summary(values[0])))
+    return {"columns": list(columns.values())} | {
+        name: getattr(settings, name) for name in ("shots", "ways", "draws", "seeds", "inner_steps")}
+
+
+def words(numbers):
+    """The numbers as a table."""
+    columns = [{p["label"]: cell_text(p) for p in column["points"]} for column in numbers["columns"]]
+    labels = dict.fromkeys(label for column in columns for label in column)
+    titles = [column["title"].replace("\n", " ") for column in numbers["columns"]]
+    return protocol(numbers, (None, *HIDDEN_AND_OUTPUT)) + "\n" + table(
+        titles, {label: [column.get(label, "-") for column in columns] for label in labels})
 
 
 def draw(numbers):
     """Numbers of `numbers_of` -> a Matplotlib Figure; needs no display.  Bars are one standard error."""
     from matplotlib.figure import Figure
     columns = numbers["columns"]
-    if not columns:
-        raise ValueError("there is no data set in it")
     labels = {p["label"]: p["learned"] for column in columns for p in column["points"]}
     labels = dict(sorted(labels.items(), key=lambda entry: entry[1]))  # baselines first, otherwise in their order
     figure = Figure(figsize=(2.0 + 1.55 * max(len(columns), 3), 4.8), dpi=120, layout="constrained")
     axes = figure.subplots()
     for number, column in enumerate(columns):
-        axes.plot([number - 0.45, number + 0.45], [column["chance"]] * 2, color="black", linestyle=":",
+        if "error" in column:
+            axes.text(number, 0.5, textwrap.fill(column["error"], 28), ha="center", va="center", fontsize=6)
+        axes.plot([number - 0.45, number + 0.45], [column.get("chance", np.nan)] * 2, color="black", linestyle=":",
                   linewidth=1.2, label="chance")
         if number:
             axes.axvline(number - 0.5, color="#dddddd", linewidth=0.8)
@@ -77,8 +125,8 @@ def _styles(labels):
 
 def _dress(figure, axes, numbers):
     columns = numbers["columns"]
-    ways = [f"{c['ways']}-way" if c["ways"] == c["classes"] else f"{c['ways']} of {c['classes']} classes"
-            for c in columns]
+    ways = ["" if "error" in c else f"{c['ways']}-way" if c["ways"] == c["classes"] else
+            f"{c['ways']} of {c['classes']} classes" for c in columns]
     axes.set_xticks(range(len(columns)), [f"{c['title']}\n{w}" for c, w in zip(columns, ways)], fontsize=9)
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(-0.5, len(columns) - 0.5)
@@ -93,17 +141,3 @@ def _dress(figure, axes, numbers):
     entries["chance"] = entries.pop("chance")
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=min(len(entries), 4),
                   fontsize=9, frameon=False)
-
-
-def write(numbers, path):
-    """Write the picture (`.png`) and its numbers beside it (`.json`), each atomically; InputError if it cannot."""
-    files.write_picture(numbers, draw(numbers), path)
-
-
-def main(arguments=None):
-    """The command: draw again from the numbers; returns 0, or 2 after one line on standard error."""
-    return files.main("comparison", draw, "python evaluate.py compare --picture", arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

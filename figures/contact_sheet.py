@@ -1,27 +1,21 @@
 """Contact sheets: what a worker is given to learn from, one row a kind of task (H.1).
 
-    python evaluate.py tasks --tasks glyphs:0.5,cifar10:0.5 --picture OUT.png
-    python -m figures.contact_sheet NUMBERS.json OUT.png
+    python evaluate.py figure tasks --tasks glyphs:0.5,cifar10:0.5
 
 Each labelled example is shown three times: the image in the pool, the same after its augmentation, the same as the
 worker gets it, with the targets in words.  The words are read back from the y that the task returns, and the image
 before the permutation is the x that it returns with the permutation undone.
 """
-import argparse
 import dataclasses
 import math
 import os
-import sys
 import textwrap
 import unicodedata
 from typing import NamedTuple
 
 import numpy as np
 
-from figures import files
-from ops.command_line import check_outputs
-from ops.engine.config import PRESETS, Config, make_config
-from ops.tasks.mixture import FIXED_TYPES, SETS, describe, open_pools, parse_mixture, sample_task
+from ops.tasks.mixture import FIXED_TYPES, describe, parse_mixture, sample_task
 
 # The settings of a run of `train.py` that its tasks depend on.
 TASK_SETTINGS = ("tasks", "ways", "case", "max_shift", "data_dir", "font_dir", "system_fonts", "digits", "glyph_ways",
@@ -254,47 +248,3 @@ def draw(numbers):
 
 def _wrapped(text, width, lines=5):
     return textwrap.fill(text, width, break_on_hyphens=False, max_lines=lines, placeholder=" ...")
-
-
-# --- The command and the files --------------------------------------------------------------------
-
-
-def add_task_arguments(add):
-    """--preset and a flag for each of TASK_SETTINGS, as `train.py` has them."""
-    add("--preset", choices=PRESETS, default="laptop", help="settings to start from (default: %(default)s)")
-    fields = {f.name: f for f in dataclasses.fields(Config)}
-    for name in TASK_SETTINGS:
-        f = fields[name]
-        add("--" + name.replace("_", "-"), type=f.type, choices=f.metadata.get("choices"), default=argparse.SUPPRESS,
-            help=f"{f.metadata['help']} [laptop: {'none' if f.default == '' else f.default}]".replace("%", "%%"))
-
-
-def task_config(options):
-    """The Config of the options.  InputError as `make_config`."""
-    return make_config(options.preset, {name: value for name, value in vars(options).items() if name in TASK_SETTINGS})
-
-
-def run(options):
-    """`evaluate.py tasks`: the picture with its numbers, and the tasks in words on standard output.
-
-    options  those of `add_task_arguments`, and picture
-    InputError as `make_config`, `open_pools` and `check_outputs`.
-    """
-    config = task_config(options)
-    mixture = parse_mixture(config.tasks)
-    check_outputs(options, [name for name, _ in mixture if name not in SETS])
-    numbers = numbers_of(config, open_pools(mixture, config))
-    files.write_picture(numbers, draw(numbers), options.picture)
-    text = "\n".join([*numbers["mixture"], *(f"{panel['title']}: {panel['task']}" for panel in numbers["panels"]),
-                      f"drawn: {options.picture}, its numbers beside it"])
-    encoding = sys.stdout.encoding or "utf-8"  # which may have no such characters
-    print(text.encode(encoding, "backslashreplace").decode(encoding))
-
-
-def main(arguments=None):
-    """The command: draw again from the numbers; returns 0, or 2 after one line on standard error."""
-    return files.main("contact_sheet", draw, "python evaluate.py tasks", arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,21 +1,19 @@
-"""Achieved time against sgemm's, block by block of an inner step, from `evaluate.py bench --picture`.
-
-    python -m figures.roofline NUMBERS.json OUT.png
-"""
-import sys
-
-from figures import files
+"""Achieved time against sgemm's, block by block of an inner step: the part `steps` of `evaluate.py bench`."""
+from figures import bench
+from figures.bench import ALONE, measure  # noqa: F401  (parts of an experiment)
+from figures.bench import StepSettings as Settings  # noqa: F401
+from figures.bench import step_cells as cells  # noqa: F401
 
 ACHIEVED, LIMIT, REST = "#56B4E9", "#000000", "#BBBBBB"  # M. Okabe and K. Ito's palette; the limit is a line besides
 
 
-def numbers_of(result):
-    """What `figures.bench.measure_all` gives -> {"panels": [...], "result"}, all that was measured beside what is drawn.
+def numbers(settings, results):
+    """{"panels": [...], "result"}: what is drawn, beside all that was measured.
 
     A panel: "case", "threads", "bars" [{"name", "ms", "limit_ms", "share"}]: the whole inner step with its
     gradient, then the blocks; limit_ms and share None where there is no product.
     """
-    panels = []
+    result, panels = bench.numbers(settings, results), []
     for row in result["rows"]:
         if row["what"] == "gradient":
             bars = [_bar("whole inner step", row)] + [_bar(block["block"], block) for block in row["blocks"]]
@@ -30,11 +28,9 @@ def _bar(name, row):
 
 
 def draw(numbers):
-    """Numbers of `numbers_of` -> a Matplotlib Figure; needs no display.  A row of panels for each thread count."""
+    """Numbers of `numbers` -> a Matplotlib Figure; needs no display.  A row of panels for each thread count."""
     from matplotlib.figure import Figure
     panels = numbers["panels"]
-    if not panels:
-        raise ValueError("there is no inner step in it")
     cases, threads = ([*dict.fromkeys(p[key] for p in panels)] for key in ("case", "threads"))
     figure = Figure(figsize=(5.2 * max(len(cases), 1.4), 1.0 + 3.3 * len(threads)), dpi=110, layout="constrained")
     grid = figure.subplots(len(threads), len(cases), squeeze=False)
@@ -71,17 +67,3 @@ def _panel(axes, panels, widest):
     axes.set_xlabel("ms")
     axes.set_title(f"{panel['case']}, {panel['threads']} thread{'s' if panel['threads'] > 1 else ''}", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def write(numbers, path):
-    """Write the picture (`.png`) and its numbers beside it (`.json`), each atomically; InputError if it cannot."""
-    files.write_picture(numbers, draw(numbers), path)
-
-
-def main(arguments=None):
-    """The command: draw again from the numbers; returns 0, or 2 after one line on standard error."""
-    return files.main("roofline", draw, "python evaluate.py bench --picture", arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

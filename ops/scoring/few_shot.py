@@ -2,8 +2,8 @@
 import numpy as np
 
 from ops.errors import InputError
+from ops.data import few_shot_draw
 from unsup_meta import normalise_targets, solve_ridge, with_ones
-from ops.tasks import few_shot_draw
 
 
 def few_shot_accuracy(features_train, y_train, features_test, y_test, shots, draws, rng, ridge=0.1, ways=None):

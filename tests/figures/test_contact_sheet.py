@@ -1,4 +1,4 @@
-"""Contact sheets: the words are what was done, every kind of task is there, `evaluate.py tasks` and its files."""
+"""Contact sheets: the words are what was done, every kind of task is there, `figure tasks` and its files."""
 import io
 import json
 import os
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import evaluate
-from figures import contact_sheet
+from figures import contact_sheet, tasks
 from figures.contact_sheet import (STAGES, as_picture, class_label, draw_examples, kinds_of, numbers_of, picture_of,
                                    read_targets, task_of_kind, words_of)
 from ops.data.pool import Pool
@@ -232,38 +232,39 @@ def test_the_picture_shows_images_and_words(sheet):
 # --- The command and its files ------------------------------------------------------------------
 
 
+def figure(folder, *flags):
+    return evaluate.main(["figure", "tasks", "--folder", str(folder), *flags])
+
+
 def test_the_command_prints_words_and_writes_numbers_beside_the_picture(tmp_path, capsys):
-    data, picture = tmp_path / "mine.npz", tmp_path / "out" / "sheet.png"
+    data, out = tmp_path / "mine.npz", tmp_path / "out"
     make_user(data, (6, 6, 3), n=150)
-    given = ["--tasks", f"letters:3,{data}:1", "--seed", "5", "--p-x-shift", "0.2", "--image-shift", "2"]
-    assert evaluate.main(["tasks", *given, "--picture", str(picture)]) == 0
-    out = capsys.readouterr().out
-    numbers = json.loads((tmp_path / "out" / "sheet.json").read_text())
+    assert figure(out, "--tasks", f"letters:3,{data}:1", "--seed", "5", "--p-x-shift", "0.2", "--image-shift", "2") == 0
+    text = capsys.readouterr().out
+    numbers = json.loads((out / "tasks.json").read_text())
     c = config(f"letters:3,{data}:1", seed=5, p_x_shift=0.2, image_shift=2)
-    assert numbers == json.loads(json.dumps(numbers_of(c, open_pools(parse_mixture(c.tasks), c))))
+    expected = json.loads(json.dumps(numbers_of(c, open_pools(parse_mixture(c.tasks), c))))
+    assert {key: numbers[key] for key in expected} == expected and "data_dir" not in numbers["settings"]
     assert [panel["title"] for panel in numbers["panels"]] == ["Letters", "mine.npz", *EACH_ON_TOP]
     for words in ("letters: 75.0% of the tasks, 900 images of 40 classes", "of 3 classes", "drawn: ",
                   *(panel["task"] for panel in numbers["panels"])):
-        assert words in out
-    assert numbers["settings"]["seed"] == 5 and "data_dir" not in numbers["settings"]
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    again = tmp_path / "again.png"
-    assert contact_sheet.main([str(picture.with_suffix(".json")), str(again)]) == 0
-    assert again.read_bytes() == picture.read_bytes()
+        assert words in text
+    before = (out / "tasks.png").read_bytes()
+    assert before.startswith(b"\x89PNG") and not (out / "results").exists()
+    data.unlink()  # the numbers are enough
+    assert figure(out, "--redraw") == 0 and (out / "tasks.png").read_bytes() == before
 
 
-def test_letters_are_the_default_and_need_no_data(tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert evaluate.main(["tasks", "--data-dir", str(tmp_path / "none")]) == 0
+def test_letters_are_the_default_and_need_no_data(tmp_path, capsys):
+    assert figure(tmp_path, "--data-dir", str(tmp_path / "none")) == 0
     assert "glyphs 14x14, letters" in capsys.readouterr().out
-    assert sorted(os.listdir(tmp_path / "runs")) == ["contact_sheet.json", "contact_sheet.png"]
 
 
 def test_a_terminal_without_the_characters(tmp_path, monkeypatch):
-    monkeypatch.setattr(contact_sheet, "open_pools", lambda mixture, config: {"glyphs": glyph_like_pool()})
+    monkeypatch.setattr(tasks, "open_pools", lambda mixture, config: {"glyphs": glyph_like_pool()})
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stream)
-    assert evaluate.main(["tasks", "--tasks", "glyphs", "--picture", str(tmp_path / "a.png")]) == 0
+    assert figure(tmp_path, "--tasks", "glyphs") == 0
     stream.flush()
     assert b"\\u03" in stream.buffer.getvalue()
 
@@ -274,22 +275,12 @@ def test_a_terminal_without_the_characters(tmp_path, monkeypatch):
     (["--tasks", "absent.npz"], ["absent.npz", "does not exist"]), (["--tasks", "cifar11"], ["'cifar11'", "letters"]),
     (["--tasks", "glyphs", "--font-dir", "nowhere"], ["nowhere"]), (["--glyph-ways", "1"], ["--glyph-ways"]),
     (["--rotation", "400"], ["--rotation"]), (["--ways", "99"], ["99 ways"]), (["--case", "odd"], ["--case"]),
-    (["--picture", "out.jpg"], ["out.jpg", ".png"]), (["--preset", "huge"], ["--preset"])],
+    (["--preset", "huge"], ["--preset"])],
     ids=lambda value: "=".join(value) if value[0].startswith("--") else "")
 def test_bad_input_is_one_line_and_exit_2(tmp_path, monkeypatch, capsys, flags, words):
     monkeypatch.chdir(tmp_path)
-    assert evaluate.main(["tasks", "--data-dir", "empty", "--picture", "sheet.png", *flags]) == 2
+    assert figure(tmp_path, "--data-dir", "empty", *flags) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and err.startswith("evaluate.py: "), err
     assert all(word in err for word in words), err
     assert os.listdir(tmp_path) == []
-
-
-def test_numbers_of_something_else_are_refused(tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "bad.json").write_text('{"panels": []}')
-    for given in (["bad.json", "out.png"], ["none.json", "out.png"], ["bad.json"]):
-        assert contact_sheet.main(given) == 2
-        err = capsys.readouterr().err
-        assert err.count("\n") == 1 and err.startswith("contact_sheet")
-    assert not (tmp_path / "out.png").exists()

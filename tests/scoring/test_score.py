@@ -1,4 +1,4 @@
-"""Few-shot scores, the baselines, `evaluate.py score` and its picture: right numbers, or one line that says why not."""
+"""`evaluate.py score` and its picture: right numbers, or one line that says why not."""
 import json
 import os
 import subprocess
@@ -7,18 +7,13 @@ import sys
 import numpy as np
 import pytest
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
 import evaluate
-import unsup_meta as um
-from figures import learning_curve
-from ops.scoring.baselines import principal_components, project_on_components, raw_inputs
-from ops.errors import InputError
-from ops.scoring.few_shot import few_shot_accuracy, mean_and_sem
-from unsup_meta import normalise_targets, solve_ridge, with_ones
-from ops.tasks import Dataset, few_shot_draw, load_dataset
-from unsup_meta import save_theta
+from ops.rule import fast
+from ops.scoring import score
 from small_data import rng, small_theta
+from unsup_meta import save_theta
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +31,7 @@ def arguments(files, *more, **replaced):
     """A quick `score` command; later flags win over earlier ones."""
     paths = files | replaced
     return ["score", "--theta", paths["theta"], "--data", paths["data"], "--sizes", "5,8,6", "--inner-steps", "4",
-            "--draws", "3", "--seeds", "2", *more]
+            "--draws", "3", "--seeds", "2", "--processes", "1", *more]
 
 
 def scored(files, tmp_path, *more, **replaced):
@@ -44,125 +39,6 @@ def scored(files, tmp_path, *more, **replaced):
     assert evaluate.main(arguments(files, "--json", out, *more, **replaced)) == 0
     with open(out) as file:
         return json.load(file)
-
-
-# --- The readout --------------------------------------------------------------------------------
-
-
-def clusters(spread, n=60, classes=4, features=6):
-    y = np.arange(n * classes) % classes
-    return (3 * np.eye(classes, features)[y] + spread * rng(2).normal(size=(len(y), features))).astype(np.float32), y
-
-
-def test_separable_features_are_all_right():
-    x, y = clusters(spread=0.1)
-    assert (few_shot_accuracy(x[:120], y[:120], x[120:], y[120:], 5, 6, rng()) == 1).all()
-
-
-def test_noise_is_at_chance():
-    x, y = rng(3).normal(size=(4000, 8)).astype(np.float32), np.arange(4000) % 4
-    accuracies = few_shot_accuracy(x[:2000], y[:2000], x[2000:], y[2000:], 10, 30, rng())
-    assert accuracies.shape == (30,) and abs(accuracies.mean() - 0.25) < 0.02
-
-
-@pytest.mark.parametrize("features", [6, 50])  # fewer and more than the 20 labelled points
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_batched_readout_equals_a_plain_loop(features, dtype):
-    x, y = clusters(spread=2.0, features=features)
-    x = x.astype(dtype)
-    got = few_shot_accuracy(x[:120], y[:120], x[120:], y[120:], 5, 4, rng(7))
-    generator = rng(7)
-    for accuracy in got:
-        rows = few_shot_draw(generator, y[:120], 5)
-        C = solve_ridge(with_ones(x[rows]), normalise_targets(np.eye(4, dtype=dtype)[y[rows]]), 0.1)
-        assert accuracy == np.mean((with_ones(x[120:]) @ C).argmax(1) == y[120:])
-
-
-def test_huge_or_missing_features_are_refused():
-    x, y = clusters(spread=1.0)
-    for bad in (np.nan, np.inf):
-        with pytest.raises(InputError, match="NaN or infinity"):
-            few_shot_accuracy(np.where(x > 3, np.float32(bad), x), y, x, y, 5, 2, rng())
-    with pytest.raises(InputError, match="draws is 0"):
-        few_shot_accuracy(x, y, x, y, 5, 0, rng())
-
-
-def test_standard_error_covers_what_it_should():
-    """values = seed effect + draw effect + rest: the mean's variance over many repetitions is sem^2."""
-    generator, S, D = rng(4), 5, 7
-    values = (generator.normal(size=(4000, S, 1)) + 2 * generator.normal(size=(4000, 1, D))
-              + 3 * generator.normal(size=(4000, S, D)))
-    summaries = [mean_and_sem(v) for v in values]
-    claimed = np.mean([sem**2 for _, sem, _ in summaries])
-    assert abs(claimed / np.var([mean for mean, _, _ in summaries]) - 1) < 0.1
-    assert summaries[0][2] == S * D and summaries[0][0] == pytest.approx(values[0].mean())
-
-
-def test_standard_error_of_one_seed_or_one_draw():
-    v = rng(5).random(9)
-    for shape in ((1, 9), (9, 1)):
-        assert mean_and_sem(v.reshape(shape))[1:] == (pytest.approx(v.std(ddof=1) / 3), 9)
-    assert np.isnan(mean_and_sem([[0.5]])[1])
-
-
-# --- The baselines ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name, raw, pca", [("mnist14", 0.58, 0.71), ("fashion14", 0.59, 0.67)])
-def test_baselines_reproduce_the_measured_numbers(name, raw, pca):
-    dataset = load_dataset(name)
-    for baseline, method, expected in ((raw_inputs, "raw", raw), (principal_components, "pca32", pca)):
-        found, accuracies = baseline(dataset, 10, 40, rng())
-        assert found == method and accuracies.shape == (1, 40)
-        assert abs(accuracies.mean() - expected) < 0.015
-
-
-def test_components_are_the_leading_ones():
-    x = rng(6).normal(size=(50, 7)).astype(np.float32) * np.arange(1, 8, dtype=np.float32)
-    train, test = project_on_components(x, x[:3], 4)
-    expected = np.linalg.svd(x - x.mean(0), compute_uv=False)[:4]
-    assert np.allclose(np.linalg.norm(train, axis=0), expected, rtol=1e-4)
-    assert np.allclose(train[:3], test)
-    assert project_on_components(x, x, 32)[0].shape == (50, 7)
-
-
-# --- Applying the rule --------------------------------------------------------------------------
-
-
-def test_apply_rule_is_repeated_updates():
-    theta, phi, x = small_theta(), um.init_phi(rng(1), [5, 8, 6]), rng(2).normal(size=(30, 5)).astype(np.float32)
-    seen = []
-    got = evaluate.apply_rule(theta, phi, x, 3, 0.1, 1e-3, rng(9), lambda t, phi: seen.append(t))
-    generator = rng(9)
-    for _ in range(3):
-        phi = um.unsupervised_update(phi, x[generator.choice(30, 4, replace=False)], theta, 0.1, 1e-3)
-    assert seen == [1, 2, 3]
-    assert all(np.array_equal(a, b) for one, other in zip(got, phi) for a, b in zip(one, other))
-
-
-def test_accuracy_is_of_features_with_a_fixed_reference():
-    """The first point of the curve, recomputed from `features` as D11 says."""
-    x = rng(3).normal(size=(90, 5)).astype(np.float32)
-    y = np.arange(90) % 3
-    dataset = Dataset("made", x[:60], y[:60], x[60:], y[60:], ("a", "b", "c"))
-    settings = evaluate.ScoreSettings(inner_steps=0, shots=4, draws=3, seeds=2, batch_reference=20)
-    values = evaluate.accuracy_curve(small_theta(), dataset, [5, 8, 6], settings)
-    reference = x[rng([0, evaluate.REFERENCE]).choice(60, 20, replace=False)]
-    for k in range(2):
-        phi = um.init_phi(rng([0, evaluate.PHI, k]), [5, 8, 6])
-        train, test = um.features(phi, x[:60], reference), um.features(phi, x[60:], reference)
-        expected = few_shot_accuracy(train, y[:60], test, y[60:], 4, 3, rng([0, evaluate.DRAWS]))
-        assert np.array_equal(values[0, k], expected)
-
-
-@pytest.mark.parametrize("inner_steps, expected", [(0, [0]), (1, [0, 1]), (4, [0, 1, 2, 3, 4]), (200, None)])
-def test_curve_steps_run_from_none_to_all(inner_steps, expected):
-    steps = evaluate.curve_steps(inner_steps)
-    assert steps[0] == 0 and steps[-1] == inner_steps and len(steps) <= 11
-    assert expected is None or steps == expected
-
-
-# --- The command --------------------------------------------------------------------------------
 
 
 def test_score_writes_what_api_promises(files, tmp_path, capsys):
@@ -201,6 +77,15 @@ def test_other_settings_reach_the_rule(files, tmp_path):
         assert scored(files, tmp_path, *more)["curve"]["seeds"] != plain["curve"]["seeds"], more
 
 
+def test_the_definitions_give_the_same_scores(files, tmp_path, monkeypatch):
+    monkeypatch.setenv(fast.VARIABLE, "0")
+    monkeypatch.setattr(fast, "_plain", False)  # both as they are now, at the end
+    kernels = scored(files, tmp_path)
+    plain = scored(files, tmp_path, "--plain", "--processes", "2")
+    assert fast.definitions_in_use() and os.environ[fast.VARIABLE] == "1"  # which processes inherit
+    assert np.allclose(plain["curve"]["mean"], kernels["curve"]["mean"], atol=0.05)
+
+
 def test_a_float64_theta_and_one_of_everything(files, tmp_path):
     theta = {name: a.astype(np.float64) for name, a in small_theta().items()}
     save_theta(tmp_path / "theta64.npz", theta)  # no config scalars: the paper's settings
@@ -218,37 +103,31 @@ def test_several_data_sets_and_the_picture(files, tmp_path, capsys):
     assert results[0]["rows"] == results[1]["rows"]  # streams do not depend on the order
     assert "data.npz" in capsys.readouterr().out.splitlines()[1]
     assert picture.read_bytes().startswith(b"\x89PNG")
-    numbers = json.loads((tmp_path / "curve.json").read_text())
-    assert numbers == json.loads(json.dumps(learning_curve.numbers_of(results)))
-    again = tmp_path / "again.png"
-    assert learning_curve.main([str(tmp_path / "curve.json"), str(again)]) == 0
-    assert again.read_bytes() == picture.read_bytes()
-
-
-def test_a_picture_needs_its_numbers(tmp_path, capsys):
-    (tmp_path / "bad.json").write_text('{"panels": []}')
-    for given in (["bad.json", "out.png"], ["none.json", "out.png"], ["bad.json"]):
-        assert learning_curve.main([str(tmp_path / name) for name in given]) == 2
-        assert capsys.readouterr().err.count("\n") == 1
-    assert not (tmp_path / "out.png").exists()
+    panels = json.loads((tmp_path / "curve.json").read_text())["panels"]
+    for panel, result in zip(panels, results):
+        assert panel["mean"] == result["curve"]["mean"] and panel["title"] == os.path.basename(result["data"])
+        assert panel["lines"] == {row["method"]: row["mean"] for row in result["rows"][2:]}
 
 
 def test_in_a_process_of_its_own(files, tmp_path):
     def run(*flags):
         return subprocess.run([sys.executable, "evaluate.py", *flags], cwd=ROOT, capture_output=True, text=True)
 
-    done = run(*arguments(files, "--json", str(tmp_path / "out.json")))
+    out = tmp_path / "out.json"
+    done = run(*arguments(files, "--json", str(out), "--processes", "2"))
     assert (done.returncode, done.stderr) == (0, "") and "learned rule" in done.stdout
-    assert json.loads((tmp_path / "out.json").read_text()) == scored(files, tmp_path)
+    assert json.loads(out.read_text()) == scored(files, tmp_path)  # the same on one process and on two
     failed = run(*arguments(files, "--shots", "99"))
     assert failed.returncode == 2 and failed.stdout == "" and failed.stderr.count("\n") == 1
 
 
-def test_help_lists_the_commands(capsys):
-    with pytest.raises(SystemExit) as left:
-        evaluate.main(["--help"])
+def test_help_lists_the_commands_and_importing_them_is_cheap(capsys):
+    assert evaluate.main(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert left.value.code == 0 and all(name in shown for name in evaluate.COMMANDS)
+    assert all(name in shown for name in ("score", "bench", "figure"))
+    code = "import evaluate, sys; print([name for name in sys.modules if name.startswith(('matplotlib', 'figures.'))])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
 
 
 REFUSED = [  # flags, words of the message
@@ -257,14 +136,14 @@ REFUSED = [  # flags, words of the message
     (["--sizes", "5"], ["--sizes"]),
     (["--sizes", "5,0,6"], ["--sizes"]),
     (["--shots", "28"], ["class '2'", "27 training", "28"]),
-    (["--shots", "0"], ["shots is 0"]),
+    (["--shots", "0"], ["--shots is 0"]),
     (["--shots", "many"], ["--shots", "many"]),
-    (["--draws", "0"], ["draws is 0"]),
-    (["--seeds", "0"], ["seeds is 0"]),
-    (["--seed", "-1"], ["seed is -1"]),
-    (["--inner-steps", "-1"], ["inner_steps is -1"]),
+    (["--draws", "0"], ["--draws is 0"]),
+    (["--seeds", "0"], ["--seeds is 0"]),
+    (["--seed", "-1"], ["--seed is -1"]),
+    (["--inner-steps", "-1"], ["--inner-steps is -1"]),
     (["--inner-steps", "2.5"], ["--inner-steps", "2.5"]),
-    (["--batch-reference", "1"], ["batch_reference is 1"]),
+    (["--batch-reference", "1"], ["--batch-reference is 1"]),
     (["--lr", "0"], ["--lr", "positive"]),
     (["--norm-eps", "nan"], ["--norm-eps", "positive"]),
     (["--activation", "rlu"], ["rlu", "relu"]),
@@ -276,6 +155,7 @@ REFUSED = [  # flags, words of the message
     (["--picture", "curve.jpg"], ["curve.jpg", ".png"]),
     (["--picture", "scores.png"], ["scores.json", "another name"]),
     (["--colour"], ["--colour"]),
+    (["--processes", "0"], ["--processes"]),
 ]
 
 
@@ -309,8 +189,10 @@ def test_bad_files_are_one_line(files, tmp_path, capsys):
     bad_theta = theta | {"merge": np.full(10, np.nan, np.float32)}
     np.savez(tmp_path / "nantheta.npz", **{f"theta/{k}": a for k, a in bad_theta.items()})
     np.savez(tmp_path / "part.npz", **{f"theta/{k}": a for k, a in theta.items() if k != "merge"})
+    np.savez(tmp_path / "text.npz", **{"config/lr": "fast"}, **{f"theta/{k}": a for k, a in theta.items()})
     before = sorted(os.listdir(tmp_path))
-    cases = [({"data": "nan.npz"}, ["nan.npz", "example 7"]), ({"data": "few.npz", "theta": "b43.npz"}, ["43", "42"]),
+    cases = [({"theta": "text.npz"}, ["text.npz", "config/lr"]),
+             ({"data": "nan.npz"}, ["nan.npz", "example 7"]), ({"data": "few.npz", "theta": "b43.npz"}, ["43", "42"]),
              ({"data": "cut.npz"}, ["cut.npz"]), ({"theta": "nantheta.npz"}, ["merge", "NaN"]),
              ({"theta": "part.npz"}, ["merge", "missing"]), ({"theta": "cut.npz"}, ["cut.npz"]),
              ({"theta": "wild.npz"}, ["wild.npz", "after inner step 1", "--lr"]),
@@ -325,7 +207,7 @@ def test_bad_files_are_one_line(files, tmp_path, capsys):
 
 
 def test_outputs_are_checked_before_the_work(files, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(evaluate, "score", lambda *given: pytest.fail("the work was begun"))
+    monkeypatch.setattr(score, "measure", lambda cell: pytest.fail("the work was begun"))
     (tmp_path / "file").write_text("kept")
     for out in (str(tmp_path), str(tmp_path / "file" / "out.json"), files["theta"], files["data"],
                 str(tmp_path / ("long" * 100))):

@@ -4,7 +4,7 @@ import json
 import pytest
 
 import evaluate
-from figures import meta_training_curves as curves
+from figures import training_curves as curves
 from ops.errors import InputError
 
 GOOD = {"step": 0, "seconds": 1.5, "J": 0.5, "accuracy": 0.25}
@@ -27,11 +27,11 @@ def run(folder, *records):
     ("[1, 2]", ["not a record"]), ("nonsense", ["not JSON"]), ("[" * 100000, ["not JSON"])])
 def test_a_bad_line_is_named(tmp_path, capsys, record, words):
     folder = run(tmp_path / "a", GOOD, record, GOOD)
-    assert evaluate.main(["curves", str(folder), "--picture", str(tmp_path / "out.png")]) == 2
+    assert evaluate.main(["figure", "training-curves", str(folder), "--folder", str(tmp_path / "out")]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and len(err) < 300 + len(str(folder)), err
     assert all(word in err for word in [f"{folder / 'metrics.jsonl'}: line 2", *words]), err
-    assert not (tmp_path / "out.png").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_meta_steps_without_a_j_are_left_out(tmp_path):
@@ -40,11 +40,11 @@ def test_meta_steps_without_a_j_are_left_out(tmp_path):
     folder = run(tmp_path / "a", GOOD, nothing, nothing | {"J": None, "accuracy": None},
                  {"step": 2, "heldout_J": None}, {"step": 2, "heldout_J": 0.75, "heldout_accuracy": 0.125}, later,
                  '{"step": 4, "J": 0.')  # the run is writing this one
-    numbers = curves.numbers_of([folder])[str(folder)]
+    numbers = curves.measure({"run": str(folder)})
     drawn = {"steps": [1.5], "J": [0.375], "J_sd": [0.125], "accuracy": [0.375], "hours": [3.5 / 3600]}
     assert numbers == drawn | {"heldout_steps": [2], "heldout_J": [0.75], "heldout_accuracy": [0.125]}
     with pytest.raises(InputError, match="no meta-steps with a J"):
-        curves.numbers_of([run(tmp_path / "b", nothing, nothing | {"J": None})])
+        curves.measure({"run": str(run(tmp_path / "b", nothing, nothing | {"J": None}))})
 
 
 @pytest.mark.parametrize("runs, labels", [
@@ -58,10 +58,18 @@ def test_labels_tell_runs_apart_and_are_short(runs, labels):
     assert curves.labels(runs) == labels
 
 
-def test_runs_of_one_name_have_a_line_and_a_label_each(tmp_path):
+def test_runs_of_one_name_have_a_line_and_a_label_each(tmp_path, capsys):
     held_out = {"step": 1, "heldout_J": 0.75, "heldout_accuracy": 0.125}
-    runs = [run(tmp_path / name / "laptop", GOOD, held_out) for name in ("a", "b")]
-    figure = curves.draw(curves.numbers_of([*runs, f"{runs[0]}/"]))  # the same folder twice is one run
-    for axes in figure.axes:
+    runs = [str(run(tmp_path / name / "laptop", GOOD, held_out)) for name in ("a", "b")]
+    command = ["figure", "training-curves", *runs, f"{runs[0]}/", "--folder", str(tmp_path)]  # a folder twice: one run
+    assert evaluate.main(command) == 0
+    numbers = json.loads((tmp_path / "training-curves.json").read_text())
+    assert str(tmp_path) not in json.dumps(numbers)  # a run is called by the end of its path
+    for axes in curves.draw(numbers).axes:
         assert [line.get_label() for line in axes.get_lines()] == [
             f"{name}/laptop, {what}" for name in "ab" for what in ("training tasks", "held-out letters")]
+    assert not (tmp_path / "results").exists()  # logs are read anew each time
+    capsys.readouterr()
+    assert evaluate.main([*command[:2], str(tmp_path / "none"), *command[2:]]) == 2
+    assert "none" in capsys.readouterr().err
+    assert list(json.loads((tmp_path / "training-curves.json").read_text())["runs"]) == ["a/laptop", "b/laptop"]

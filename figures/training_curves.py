@@ -1,21 +1,18 @@
-"""Meta-training curves (Fig. 3, App.3): J and accuracy over meta-steps, on training tasks and held-out letters.
+"""Meta-training curves (part of Fig. 3, App.3): J and accuracy over meta-steps, on training tasks and held-out letters.
 
-Drawn from `metrics.jsonl` alone, several runs together: `python evaluate.py curves runs/a runs/b`.
-
-    python -m figures.meta_training_curves NUMBERS.json OUT.png
+Drawn from `metrics.jsonl` alone, several runs together: `python evaluate.py figure training-curves runs/a runs/b`.
 """
 import json
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from figures import files
 from ops.errors import InputError
+from ops.scoring.flags import one, setting
 
+ALONE = True  # reading a log takes no time
 WINDOW = 25  # meta-steps averaged; the band is their standard deviation (Fig. 3's error bars)
-
-
 TRAINING, HELD_OUT = ("J", "step", "seconds", "accuracy"), ("heldout_J", "step", "heldout_accuracy")
 
 
@@ -68,27 +65,40 @@ def labels(runs):
     return shown
 
 
-def numbers_of(runs):
-    """{run: {"steps", "hours", "J", "J_sd", "accuracy", "heldout_steps", ...}}, in windows of WINDOW meta-steps."""
-    numbers = {}
-    for run in runs:
-        train, heldout = read_metrics(run)
-        windows = [train[i:i + WINDOW] for i in range(0, len(train), WINDOW)]
-        mean = lambda key: [float(np.mean([r[key] for r in w])) for w in windows]
-        numbers[str(Path(run))] = {
-            "steps": mean("step"), "hours": [s / 3600 for s in mean("seconds")], "J": mean("J"), "accuracy": mean("accuracy"),
-            "J_sd": [float(np.std([r["J"] for r in w])) for w in windows],
+@dataclass(frozen=True)
+class Settings:
+    """The runs to draw."""
+    runs: tuple = setting(("runs/laptop",), "folders of meta-training runs", parse=one, positional=True, metavar="RUN")
+
+
+def cells(settings):
+    """A run each."""
+    runs = list(dict.fromkeys(str(Path(run)) for run in settings.runs))
+    return [{"name": label, "run": run} for label, run in zip(labels(runs), runs)]
+
+
+def measure(cell):
+    """{"steps", "hours", "J", "J_sd", "accuracy", "heldout_steps", ...} of a run, in windows of WINDOW meta-steps."""
+    train, heldout = read_metrics(cell["run"])
+    windows = [train[i:i + WINDOW] for i in range(0, len(train), WINDOW)]
+    mean = lambda key: [float(np.mean([r[key] for r in w])) for w in windows]
+    return {"steps": mean("step"), "hours": [s / 3600 for s in mean("seconds")],
+            "J": mean("J"), "accuracy": mean("accuracy"), "J_sd": [float(np.std([r["J"] for r in w])) for w in windows],
             "heldout_steps": [r["step"] for r in heldout], "heldout_J": [r["heldout_J"] for r in heldout],
             "heldout_accuracy": [r["heldout_accuracy"] for r in heldout]}
-    return numbers
+
+
+def numbers(settings, results):
+    """{"runs": {name: what was measured}} of the runs that could be read."""
+    return {"runs": {r.cell["name"]: r.value for r in results if not r.error}}
 
 
 def draw(numbers):
-    """Numbers of `numbers_of` -> a Matplotlib Figure of two panels; needs no display."""
+    """Numbers of `numbers` -> a Matplotlib Figure of two panels; needs no display."""
     from matplotlib.figure import Figure
     figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
     for axes, key, label in zip(figure.subplots(1, 2), ("J", "accuracy"), ("meta-objective J", "few-shot accuracy")):
-        for i, (run, n) in enumerate(zip(labels(numbers), numbers.values())):
+        for i, (run, n) in enumerate(numbers["runs"].items()):
             color = f"C{i}"
             axes.plot(n["steps"], n[key], color=color, label=f"{run}, training tasks")
             if key == "J":
@@ -102,18 +112,3 @@ def draw(numbers):
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize="small")
     return figure
-
-
-def write(runs, path):
-    """Draw the runs to `path` (.png) with the numbers beside it (.json), each atomically; InputError if it cannot."""
-    numbers = numbers_of(runs)
-    files.write_picture(numbers, draw(numbers), path)
-
-
-def main(arguments=None):
-    """The command: draw again from the numbers; returns 0, or 2 after one line on standard error."""
-    return files.main("meta_training_curves", draw, "python evaluate.py curves", arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

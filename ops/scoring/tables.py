@@ -1,0 +1,34 @@
+"""Accuracies as rows {"method", "mean", "sem", "n"}, and rows as text."""
+import numpy as np
+
+from ops.scoring.few_shot import mean_and_sem
+
+
+def summary(accuracies):
+    """{"mean", "sem", "n"} of accuracies [seeds, draws], JSON-ready: no standard error is None, not NaN."""
+    mean, sem, n = mean_and_sem(accuracies)
+    return {"mean": mean, "sem": sem if np.isfinite(sem) else None, "n": n}
+
+
+def protocol(settings, sizes):
+    """A table's first line: how the numbers were measured, from {field of ScoreSettings: value}."""
+    network = "-".join(map(str, sizes[1:]))
+    ways = "" if settings["ways"] is None else f"at most {settings['ways']} classes a draw, "
+    return (f"few-shot accuracy, mean +- standard error: {settings['shots']} labelled examples per class, {ways}"
+            f"{settings['draws']} draws, {settings['seeds']} seeds of phi, {settings['inner_steps']} inner steps, "
+            f"base model inputs-{network}")
+
+
+def table(titles, rows):
+    """A row {label: [a text for each title]} a line, under the titles."""
+    widths = [max(map(len, column)) for column in zip(titles, *rows.values())]
+    first = max(26, *map(len, rows))
+    return "\n".join((f"{label:<{first}}" + "".join(f"  {text:<{w}}" for text, w in zip(texts, widths))).rstrip()
+                     for label, texts in {"": titles, **rows}.items())
+
+
+def cell_text(row):
+    """A row {"mean", "sem"} as text."""
+    if row["mean"] is None:
+        return "failed"
+    return f"{row['mean']:.3f}" + ("" if row["sem"] is None else f" +- {row['sem']:.3f}")

@@ -1,0 +1,89 @@
+"""Methods: one interface, the rule applied as the paper says, features with a fixed reference, measured baselines."""
+import numpy as np
+import pytest
+
+import unsup_meta as um
+from ops.scoring.few_shot import few_shot_accuracy
+from ops.scoring.methods import METHODS, Components, Learned, RandomStart, RawInputs, project_on_components
+from ops.scoring.settings import BATCHES, DRAWS, PHI, REFERENCE, ScoreSettings, curve_steps
+from ops.data import Dataset, load_dataset
+from small_data import rng, small_theta
+
+SIZES = [5, 8, 6]
+SETTINGS = ScoreSettings(shots=4, draws=3, seeds=2, batch_reference=20)
+
+
+@pytest.fixture
+def dataset():
+    x, y = rng(3).normal(size=(90, 5)).astype(np.float32), np.arange(90) % 3
+    return Dataset("made", x[:60], y[:60], x[60:], y[60:], ("a", "b", "c"))
+
+
+def rule(dtype=np.float32):
+    return Learned({name: a.astype(dtype) for name, a in small_theta().items()}, 0.1, 1e-3)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_curve_is_points_by_seeds_by_draws(dataset, name):
+    method = rule() if name == "learned" else METHODS[name]()
+    values = method.curve(dataset, SIZES, SETTINGS, [0, 2, 3], [4, 7])
+    assert values.shape == (3 if name == "learned" else 1, 2 if method.seeded else 1, 3)
+    assert (0 <= values).all() and (values <= 1).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_random_is_learned_after_no_steps(dataset, dtype):
+    learned = rule(dtype).curve(dataset, SIZES, SETTINGS, [0], [0, 1])
+    assert np.array_equal(RandomStart(np.dtype(dtype).name).curve(dataset, SIZES, SETTINGS, [0], [0, 1]), learned)
+
+
+def test_seeds_and_points_do_not_depend_on_company(dataset):
+    values = rule().curve(dataset, SIZES, SETTINGS, [0, 1, 3, 6], [0, 1, 2])
+    assert np.array_equal(rule().curve(dataset, SIZES, SETTINGS, [3, 6], [1]), values[2:, 1:2])
+    assert not np.array_equal(values[:, 0], values[:, 1])
+
+
+def test_apply_is_repeated_updates(dataset):
+    phi = um.init_phi(rng(1), SIZES)
+    got = rule().apply(phi, dataset.x_train, range(3), rng(9))
+    generator = rng(9)
+    for _ in range(3):
+        batch = dataset.x_train[generator.choice(60, 4, replace=False)]
+        phi = um.unsupervised_update(phi, batch, small_theta(), 0.1, 1e-3)
+    assert all(np.array_equal(a, b) for one, other in zip(got, phi) for a, b in zip(one, other))
+
+
+def test_accuracy_is_of_features_with_a_fixed_reference(dataset):
+    """A point of the curve, recomputed from `features` as D11 says."""
+    values = rule().curve(dataset, SIZES, SETTINGS, [0, 2], [0, 1])
+    reference = dataset.x_train[rng([0, REFERENCE]).choice(60, 20, replace=False)]
+    for k in range(2):
+        phi = um.init_phi(rng([0, PHI, k]), SIZES)
+        phi = rule().apply(phi, dataset.x_train, range(2), rng([0, BATCHES, k]))
+        train, test = (um.features(phi, x, reference) for x in (dataset.x_train, dataset.x_test))
+        expected = few_shot_accuracy(train, dataset.y_train, test, dataset.y_test, 4, 3, rng([0, DRAWS]))
+        assert np.array_equal(values[1, k], expected)
+
+
+@pytest.mark.parametrize("inner_steps, expected", [(0, [0]), (1, [0, 1]), (4, [0, 1, 2, 3, 4]), (200, None)])
+def test_curve_steps_run_from_none_to_all(inner_steps, expected):
+    steps = curve_steps(inner_steps)
+    assert steps[0] == 0 and steps[-1] == inner_steps and len(steps) <= 11
+    assert expected is None or steps == expected
+
+
+@pytest.mark.parametrize("name, raw, pca", [("mnist14", 0.58, 0.71), ("fashion14", 0.59, 0.67)])
+def test_baselines_reproduce_the_measured_numbers(name, raw, pca):
+    embedded, settings = load_dataset(name), ScoreSettings(draws=40)
+    for method, expected in ((RawInputs(), raw), (Components(), pca)):
+        accuracies = method.curve(embedded, None, settings, [0], [0])
+        assert accuracies.shape == (1, 1, 40) and abs(accuracies.mean() - expected) < 0.015
+
+
+def test_components_are_the_leading_ones():
+    x = rng(6).normal(size=(50, 7)).astype(np.float32) * np.arange(1, 8, dtype=np.float32)
+    train, test = project_on_components(x, x[:3], 4)
+    expected = np.linalg.svd(x - x.mean(0), compute_uv=False)[:4]
+    assert np.allclose(np.linalg.norm(train, axis=0), expected, rtol=1e-4)
+    assert np.allclose(train[:3], test)
+    assert project_on_components(x, x, 32)[0].shape == (50, 7)
