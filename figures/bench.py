@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from figures.bench_cases import CASES, WIDE
-from ops.engine.workers import ONE_THREAD
+from ops.processes import ONE_THREAD
 from ops.errors import InputError
 from ops.processes import usable_cores
 from ops.rule.threads import VARIABLE

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from multiprocessing.connection import Connection, wait
 from typing import NamedTuple
 
-from ops.engine.workers import ONE_THREAD
+from ops.processes import ONE_THREAD
 from ops.errors import InputError
 
 POLL_SECONDS = 0.5
