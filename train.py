@@ -25,7 +25,7 @@ if __name__ == "__main__":
 import numpy as np  # noqa: E402  (after the thread counts are set)
 
 import unsup_meta as um  # noqa: E402
-from ops import tasks  # noqa: E402
+from ops.data import DATASETS  # noqa: E402
 from ops.engine import config as settings  # noqa: E402
 from ops.engine.live_tasks import SEGMENT, VALIDATE, draw_task, stream, validation_task  # noqa: E402
 from ops.engine.progress import Progress, status_line, summary  # noqa: E402
@@ -34,6 +34,7 @@ from ops.engine.shared_memory import layers, phi_floats, views  # noqa: E402
 from ops.engine.workers import Job, Signals, Stop  # noqa: E402
 from ops.errors import InputError  # noqa: E402
 from ops.files import sweep_temporary  # noqa: E402
+from ops.tasks.mixture import describe, open_pools  # noqa: E402
 
 HELD_OUT = ("letters", "letters")  # what theta is chosen on: two tasks, the same ones each time
 
@@ -91,8 +92,7 @@ class Worker:
         finite = all(np.isfinite(a).all() for a in (J, self.memory["grads"][row, :self.floats], end))
         accuracy = self.accuracy(phi_U, [a[-1] for a in labelled], task) if finite else 0.0
         return {"J": J, "accuracy": accuracy, "finite": finite,
-                "set": getattr(task, "set_name", task.name.split("-")[0]),
-                "unrolls": unrolls, "horizon": horizon, "sizes": sizes, "task": task.description,
+                "unrolls": unrolls, "horizon": horizon, "sizes": sizes, "set": task.set_name, "task": task.description,
                 "phi_norm": float(np.sqrt(np.mean(np.square(end)))),
                 "data_s": sampled - started, "unroll_s": time.perf_counter() - sampled}
 
@@ -158,7 +158,7 @@ class MetaTrainer(Run):
         """Score theta on held-out letters, apart from every training stream; keep the best theta."""
         self.accumulator.drain(self.step)
         every, row = self.config.validate_data_steps, self.accumulator.newest(self.step)
-        more = tuple(tasks.DATASETS) if every and self.step % every == 0 else ()  # to be seen, never to choose by
+        more = tuple(DATASETS) if every and self.step % every == 0 else ()  # to be seen, never to choose by
         jobs = [Job(f"validation {i}", "validate", {"what": what, "index": i, "theta_row": row})
                 for i, what in enumerate(HELD_OUT + more)]
         self.workers.add(jobs)
@@ -200,11 +200,10 @@ class MetaTrainer(Run):
 def meta_train(config, folder, resume, progress, signals):
     """Meta-train and return True unless a signal ended the run."""
     sweep_temporary(folder)
-    pools = tasks.open_pools(config.tasks, config)  # what tasks cannot give ends the run before anything is written
-    pools["letters"] = tasks.letters_pool()  # held-out ones are what theta is chosen on, whatever the mixture
+    pools = open_pools(config.tasks, config)  # what tasks cannot give ends the run before anything is written
     for task in (draw_task(config, pools, 0, 0, 0)[0], validation_task(config, "letters", 0, pools)):
         task.labelled_pair(stream(config, VALIDATE), config.shots, 1)
-    progress.say(tasks.describe(config.tasks, pools, config.case))
+    progress.say(describe(config.tasks, pools, config.case))
     trainer = MetaTrainer(config, folder, resume, progress, pools, ("train", "Worker"))
     pools.clear()  # they lie in shared memory now
     try:

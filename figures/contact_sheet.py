@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ops.tasks.mixture import FIXED_TYPES, describe, parse_mixture, sample_task
+from ops.tasks.mixture import FIXED_TYPES, describe, sample_task
 
 # The settings of a run of `train.py` that its tasks depend on.
 TASK_SETTINGS = ("tasks", "ways", "case", "max_shift", "data_dir", "font_dir", "system_fonts", "digits", "glyph_ways",
@@ -62,8 +62,8 @@ def kinds_of(config, pools):
     """
     kinds, share = [], config.augmented
     moved = " and ".join(word for word, most in (("turned", config.rotation), ("shifted", config.glyph_shift)) if most)
-    for name, _ in parse_mixture(config.tasks):
-        changes = dict.fromkeys(ON_TOP, 0.0) | {"tasks": [(name, 1.0)]}
+    for name, _ in config.tasks:
+        changes = dict.fromkeys(ON_TOP, 0.0) | {"tasks": ((name, 1.0),)}
         if name != "glyphs":
             kinds.append(Kind(name, _title(name), changes))
             continue
@@ -104,14 +104,14 @@ def numbers_of(config, pools):
     "examples": the pool's "row", "class_name", "label", "targets" as of `read_targets`, "words", and of each of
     STAGES the picture's bytes in hexadecimal.
     """
-    mixture, panels = parse_mixture(config.tasks), []
+    panels = []
     for number, kind in enumerate(kinds_of(config, pools)):
         task = task_of_kind(np.random.default_rng([config.seed, number, 0]), kind, config, pools)
         shape, examples, shown = _examples(task, pools[kind.set], [config.seed, number, 1])
-        panels.append({"title": kind.title, "note": _note(kind, config, task, dict(mixture)) + shown, "set": kind.set,
+        panels.append({"title": kind.title, "note": _note(kind, config, task, dict(config.tasks)) + shown, "set": kind.set,
                        "task": task.description, "ways": task.classes, "class_names": list(task.class_names),
                        "augmentation": task.augmentation._asdict(), "shape": shape, "examples": examples})
-    return {"mixture": describe(mixture, pools, config.case).splitlines(), "panels": panels,
+    return {"mixture": describe(config.tasks, pools, config.case).splitlines(), "panels": panels,
             "settings": {name: getattr(config, name) for name in TASK_SETTINGS if name != "data_dir"}}
 
 
@@ -215,8 +215,7 @@ def draw(numbers):
     """What `numbers_of` gives -> a Matplotlib Figure, 1,600 pixels wide; needs no display."""
     from matplotlib.figure import Figure
     panels, settings = numbers["panels"], numbers["settings"]
-    mixture = parse_mixture(settings["tasks"], [panel["set"] for panel in panels])
-    sets = ", ".join(_title(name) + f" ({share:.0%})" * (len(mixture) > 1) for name, share in mixture)
+    sets = ", ".join(_title(name) + f" ({share:.0%})" * (len(settings["tasks"]) > 1) for name, share in settings["tasks"])
     height = 1.42 * len(panels) + 0.95  # inches
     figure = Figure(figsize=(16, height), dpi=100)
     axes = figure.subplots(len(panels), 1 + CLASSES * EXAMPLES, squeeze=False, gridspec_kw={

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE / "helpers"), str(HERE / "tasks")]
+sys.path[:0] = [str(HERE.parent), str(HERE / "helpers")]
 
 from ops.processes import ONE_THREAD  # noqa: E402
 

@@ -72,19 +72,3 @@ def check_form(pool):
     if pool.side is not None and pool.channels * pool.side ** 2 != images.shape[1]:
         raise InputError(f"pool '{pool.name}': {pool.channels} x {pool.side} x {pool.side} pixels are not "
                          f"{images.shape[1]} inputs; give the channels and side that they have")
-
-
-def pool_arrays(pool):
-    """The Pool in two parts: its arrays {"images", "counts"}, and the rest, which JSON can hold."""
-    meta = pool._asdict()
-    return {name: meta.pop(name) for name in ("images", "counts")}, meta
-
-
-def pool_from(arrays, meta):
-    """The Pool of `pool_arrays`, around the arrays given (from shared memory, say), which are not copied.
-
-    meta may have been JSON, which makes lists of tuples.
-    """
-    tuples = {name: tuple(meta[name]) for name in ("class_names", "left_out")}
-    groups = {name: tuple(classes) for name, classes in meta["groups"].items()}
-    return Pool(**meta | arrays | tuples | {"groups": groups, "alike": tuple(map(tuple, meta["alike"]))})

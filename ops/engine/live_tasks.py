@@ -3,7 +3,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ops import tasks
+from ops.data.mnist import embedded_pool
+from ops.tasks.mixture import sample_task
+from ops.tasks.task import make_task
 from ops.engine import config as settings
 from ops.engine.shared_memory import phi_floats
 
@@ -23,7 +25,7 @@ def draw_task(config, pools, slot, generation, born):
     single step (D12).  The first tasks of all start somewhere inside their horizon, so that slots do not run in step.
     """
     rng = stream(config, TASK, slot, generation)
-    task = tasks.sample_task(rng, config, pools)
+    task = sample_task(rng, config, pools)
     units = round(np.exp(rng.uniform(np.log(config.min_units), np.log(config.max_units))))
     hidden = int(rng.integers(config.min_layers, config.max_layers + 1))
     sizes = [task.features] + [units] * hidden + [config.embedding]
@@ -41,9 +43,9 @@ def validation_task(config, what, index, pools):
     """
     rng = stream(config, VALIDATE, index, 0)
     if what == "letters":
-        return tasks.sample_task(rng, config, pools, split="heldout")
-    pool = tasks.embedded_pool(what)
-    return tasks.make_task(rng, what, what, pool, range(len(pool.counts)))
+        return sample_task(rng, config, pools, split="heldout")
+    pool = embedded_pool(what)
+    return make_task(rng, what, what, pool, range(len(pool.counts)))
 
 
 @dataclass

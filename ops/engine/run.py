@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from dataclasses import asdict
 
 import unsup_meta as um
-from ops import tasks
 from ops.engine.accumulator import AsTheyCome, InStep
 from ops.engine.checkpoint import digests, load_checkpoint, save_checkpoint
 from ops.engine.config import as_json
@@ -17,6 +16,7 @@ from ops.engine.shared_memory import SharedPools, run_memory, views
 from ops.engine.workers import Workers
 from ops.files import write_atomically
 from ops.processes import usable_cores
+from ops.tasks.mixture import largest_inputs
 
 
 class Run:
@@ -46,7 +46,7 @@ class Run:
         """Shared memory, the log and the workers."""
         config, count = self.config, min(self.config.workers or usable_cores(), self.config.live_tasks)
         images = SharedPools(pools)
-        self.memory = run_memory(config, tasks.largest_inputs(pools), count)  # one worker a slot at most
+        self.memory = run_memory(config, largest_inputs(pools), count)  # one worker a slot at most
         shared = (self.memory.nbytes + images.arrays.nbytes) / 1e6
         self.progress.say(f"meta-training in {self.folder} with {count} workers and {shared:,.0f} MB of shared memory "
                           f"from meta-step {self.step}")

@@ -26,24 +26,19 @@ FEW_LABELS = 8  # so many left-out labels are named in a log, more are counted
 
 # ---- which sets
 
-def parse_mixture(text, opened=()):
-    """"NAME:SHARE,NAME,..." -> [(name, share)], shares adding up to 1; what is no str is taken for such pairs.
+def parse_mixture(text):
+    """"NAME:SHARE,NAME,..." -> [(name, share)], shares adding up to 1: `config.tasks`.
 
-    A name is one of SETS or the path (without commas) of a file, which must exist unless it ends in .npz or is
-    among the names `opened`; a name alone has share 1, one of share 0 is left out.  InputError for another name,
+    A name is one of SETS or the path (without commas) of a file, which must exist unless it ends in
+    .npz; a name alone has share 1, one of share 0 is left out.  InputError for another name,
     a name twice, a share that is no number, negative or not finite, and shares that are all 0.
     """
-    def is_file(name):
-        return name in opened or is_user_file(name)
-
-    if not isinstance(text, str):
-        return [tuple(pair) for pair in text]
     found = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, colon, share = part.rpartition(":")
-        if not colon or is_file(part):
+        if not colon or is_user_file(part):
             name, share = part, "1"
-        if name not in SETS and not is_file(name):
+        if name not in SETS and not is_user_file(name):
             raise InputError(f"--tasks: set {name!r} is unknown and no file; give {', '.join(SETS)} or the path of "
                              "an .npz with x and y")
         if name in found:
@@ -165,7 +160,7 @@ def sample_task(rng, config, pools, split="train"):
         characters = letters(split)
         ways = min(config.ways, len(characters))
         return sample_letters_task(rng, pool_of_letters, ways, config.max_shift, characters)
-    name = choose_set(rng, parse_mixture(config.tasks, pools))
+    name = choose_set(rng, config.tasks)
     pool = pool_of_letters if name == "letters" else pools[name]
     top = {field: value for field, (p, value) in _top_fields(config, pool).items() if p and rng.random() < p}
     if name == "letters":

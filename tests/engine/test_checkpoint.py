@@ -14,7 +14,7 @@ from ops.engine.checkpoint import digests, load_checkpoint, save_checkpoint
 from ops.engine.config import make_config
 from ops.errors import InputError
 from ops.files import link_atomically, load_npz, sweep_temporary, write_atomically
-from ops.tasks import Pool
+from ops.data.pool import Pool
 from runs import ROOT
 
 DATA = {"letters": "12ab"}

@@ -7,7 +7,7 @@ import pytest
 
 from ops.engine import config as settings
 from ops.engine.live_tasks import draw_task, stream, validation_task
-from ops.tasks import HELD_OUT_LETTERS
+from ops.data.letters import HELD_OUT_LETTERS
 from small_data import config, same_draws
 
 N = 600

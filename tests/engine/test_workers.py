@@ -17,7 +17,7 @@ from ops.engine.shared_memory import SharedArrays, SharedPools, layers, phi_floa
 from ops.engine.workers import Job, Workers, _Process
 from ops.errors import InputError
 from ops.processes import alive, usable_cores
-from ops.tasks import Pool
+from ops.data.pool import Pool
 from runs import ROOT, any_alive, assert_nothing_has_a_name, descendants, wait_until
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc and /dev/shm")

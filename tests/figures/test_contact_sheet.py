@@ -12,7 +12,9 @@ from figures import contact_sheet, tasks
 from figures.contact_sheet import (STAGES, as_picture, class_label, draw_examples, kinds_of, numbers_of, picture_of,
                                    read_targets, task_of_kind, words_of)
 from ops.data.pool import Pool
-from ops.tasks import Augmentation, make_task, open_pools, parse_mixture
+from ops.tasks.augment import Augmentation
+from ops.tasks.mixture import open_pools
+from ops.tasks.task import make_task
 from small_data import config, glyph_like_pool, make_user, rng
 
 MIXTURE = "glyphs:0.5,cifar10:0.25,imagenet16:0.25"
@@ -243,7 +245,7 @@ def test_the_command_prints_words_and_writes_numbers_beside_the_picture(tmp_path
     text = capsys.readouterr().out
     numbers = json.loads((out / "tasks.json").read_text())
     c = config(f"letters:3,{data}:1", seed=5, p_x_shift=0.2, image_shift=2)
-    expected = json.loads(json.dumps(numbers_of(c, open_pools(parse_mixture(c.tasks), c))))
+    expected = json.loads(json.dumps(numbers_of(c, open_pools(c.tasks, c))))
     assert {key: numbers[key] for key in expected} == expected and "data_dir" not in numbers["settings"]
     assert [panel["title"] for panel in numbers["panels"]] == ["Letters", "mine.npz", *EACH_ON_TOP]
     for words in ("letters: 75.0% of the tasks, 900 images of 40 classes", "of 3 classes", "drawn: ",

@@ -4,7 +4,9 @@ import pytest
 
 from ops.data.letters import letters_pool
 from ops.data.pool import Pool
-from ops.tasks import Augmentation, Task, make_task, sample_letters_task
+from ops.tasks.augment import Augmentation
+from ops.tasks.mixture import sample_letters_task
+from ops.tasks.task import Task, make_task
 from ops.tasks.augment import Motions, draw_images, fixed_orders, reading_order
 from small_data import rng
 

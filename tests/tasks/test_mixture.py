@@ -1,5 +1,4 @@
 """Mixtures of pools to meta-train on and the tasks drawn: shares, kinds, what comes on top, what is refused."""
-import dataclasses
 import os
 import shutil
 from collections import Counter
@@ -8,8 +7,8 @@ import numpy as np
 import pytest
 
 from ops.data.letters import HELD_OUT_LETTERS, letters, letters_pool
-from ops.data.pool import pool_arrays, pool_from
 from ops.engine.config import differing_fields, make_config
+from ops.engine.shared_memory import SharedPools
 from ops.tasks import mixture as mixture_module
 from ops.tasks.augment import Augmentation
 from ops.tasks.mixture import (FIXED_TYPES, SETS, choose_set, describe, largest_inputs, open_pools, parse_mixture,
@@ -43,7 +42,7 @@ def test_any_file_that_is_there_may_be_named(tmp_path, monkeypatch):
     assert parse_mixture("a:1/mine:3,A1.NPZ") == [("a:1/mine", 0.75), ("A1.NPZ", 0.25)]
     refused(["A1.NPZ", "does not exist"], open_pools, parse_mixture("A1.NPZ"), config())
     c = config("data.bin")
-    pools = open_pools(parse_mixture(c.tasks), c)
+    pools = open_pools(c.tasks, c)
     os.remove("data.bin")  # what was opened needs no file any more
     assert sample_task(rng(), c, pools).name == "data.bin-3"
     refused(["'data.bin' is unknown and no file", *SETS, ".npz"], parse_mixture, "data.bin")
@@ -73,7 +72,7 @@ def test_sets_are_chosen_by_their_shares():
 @pytest.mark.parametrize("shared", [True, False])
 def test_letters_alone_are_sample_letters_task_to_the_bit(case, split, shared):
     c = config(case=case, ways=7)
-    pools = open_pools(parse_mixture(c.tasks), c) if shared else {}
+    pools = open_pools(c.tasks, c) if shared else {}
     a, b = rng(3), rng(3)
     task = sample_task(a, c, pools, split)
     plain = sample_letters_task(b, letters_pool(), 7, 1, letters(split, case if split == "train" else "both"))
@@ -224,7 +223,7 @@ def test_on_top_of_letters_and_of_a_users_set(tmp_path, shape, kept):
     if shape:
         make_user(path, shape)
     c = config(path if shape else "letters", **dict.fromkeys(TOP, 1.0))
-    task = sample_task(rng(), c, open_pools(parse_mixture(c.tasks), c))
+    task = sample_task(rng(), c, open_pools(c.tasks, c))
     shift = 0 if shape == (7,) else 1
     assert task.augmentation == Augmentation(shift, task_dropout=0.25, example_dropout=0.25, class_permutations=4,
                                              x_shift=kept)
@@ -243,14 +242,13 @@ def opened(tmp_path_factory):
     make_user(folder / "mine.npz", (30, 30))
     c = config(f"glyphs,cifar10,imagenet16,letters,{folder / 'mine.npz'}", data_dir=str(folder), shots=3,
                **dict.fromkeys(TOP, 0.3))
-    return c, {"glyphs": glyph_like_pool()} | open_pools(parse_mixture(c.tasks)[1:], c)
+    return c, {"glyphs": glyph_like_pool()} | open_pools(c.tasks[1:], c)
 
 
 def test_a_task_depends_on_the_generator_and_the_pools_content_alone(opened):
     c, pools = opened
-    halves, names = {name: pool_arrays(pools[name]) for name in reversed(pools)}, set()
-    rebuilt = {name: pool_from({key: array.copy() for key, array in arrays.items()}, meta)
-               for name, (arrays, meta) in halves.items()}
+    copied, names = SharedPools({name: pools[name] for name in reversed(pools)}), set()
+    rebuilt = copied.pools()
     for seed in range(40):
         a, b = sample_task(rng(seed), c, pools), sample_task(rng(seed), c, rebuilt)
         assert (a.name, a.description, a.augmentation) == (b.name, b.description, b.augmentation)
@@ -263,7 +261,7 @@ def test_a_task_depends_on_the_generator_and_the_pools_content_alone(opened):
 
 def test_the_log_says_what_is_in_the_pools(opened):
     c, pools = opened
-    lines = describe(parse_mixture(c.tasks), pools).splitlines()
+    lines = describe(c.tasks, pools).splitlines()
     assert len(lines) == 5 and all("20.0%" in line for line in lines)
     assert all(word in lines[1] for word in ("cifar10", "20 images", "10 classes", "768 inputs"))
     assert all(word in lines[3] for word in ("letters", "40 classes", "196 inputs"))

@@ -1,13 +1,14 @@
 """Pools and tasks: how batches are drawn, what is refused, and with which words."""
-import json
 
 import numpy as np
 import pytest
 
 from ops.data.letters import letters_pool
-from ops.data.pool import Pool, check_pool, pool_arrays, pool_from
+from ops.data.pool import Pool, check_pool
 from ops.errors import InputError
-from ops.tasks import Augmentation, Task, make_task, sample_letters_task
+from ops.tasks.augment import Augmentation
+from ops.tasks.mixture import sample_letters_task
+from ops.tasks.task import Task, make_task
 from small_data import refused, rng
 
 
@@ -25,15 +26,6 @@ def numbered_task(counts=(7, 5, 9), augmentation=Augmentation(), **kwargs):
 
 
 # ---- Pool
-
-def test_a_pool_comes_back_from_its_arrays_and_json_around_the_same_memory():
-    pool = numbered_pool()._replace(groups={"odd": (1,), "even": (0, 2)}, alike=((0, 2),), left_out=(7, 99))
-    arrays, meta = pool_arrays(pool)
-    again = pool_from(arrays, json.loads(json.dumps(meta)))
-    assert again.images is pool.images and again.counts is pool.counts
-    assert again._replace(images=0, counts=0) == pool._replace(images=0, counts=0)
-    check_pool(again)
-
 
 def test_check_pool_names_what_does_not_fit():
     pool = numbered_pool(class_names=("ant", "bee", "cow"))
