@@ -3,6 +3,8 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "helpers")]
 
@@ -15,8 +17,15 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "slow: longer than the suite's four minutes allow; run with -m slow")
 
 
+@pytest.fixture
+def kernels():
+    """The kernels run, also where the definitions were asked for: what is tested is theirs alone."""
+    from checks import definitions
+    with definitions(False):
+        yield
+
+
 def pytest_collection_modifyitems(config, items):
-    import pytest
     if config.option.markexpr:
         return
     skip = pytest.mark.skip(reason="slow; run with -m slow")

@@ -290,7 +290,7 @@ def test_targets_are_centred_and_scaled():
 
 @pytest.mark.parametrize("dtype, scale", [(np.float32, 2.0**50), (np.float64, 2.0**400)])
 @pytest.mark.parametrize("lead", [(), (2,)])
-def test_a_singular_matrix_gives_nan_forward_and_backward(dtype, scale, lead):
+def test_a_singular_matrix_gives_nan_forward_and_backward(kernels, dtype, scale, lead):
     """Points that are all alike: only the ridge makes the matrix regular, and a large scale swallows it."""
     x, y = np.full(lead + (6, 3), scale, dtype), np.ones(lead + (6, 2), dtype)
     with pytest.raises(np.linalg.LinAlgError), definitions():  # the case is what it is meant to be

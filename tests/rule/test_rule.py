@@ -223,7 +223,7 @@ def test_an_array_of_theta_that_does_not_fit_reaches_no_kernel():
         um.hidden_states(phi, x[0], theta | {"error/b": np.zeros(1)})
 
 
-def test_labels_of_other_points_or_precision_are_refused():
+def test_labels_of_other_points_or_precision_are_refused(kernels):
     _, phi, _, labelled = random_problem(0, [7, 6, 4], 5)
     xa, ya, xb, yb = (a[0, 0] for a in labelled)
     for other in (yb[:1], yb[:, :1], yb.astype(np.float32)):

@@ -37,7 +37,7 @@ np.savez(sys.argv[2], J=J, W=end[0].W, most=max(seen), **grad)
 def results(folder, count):
     out = folder / f"{count}.npz"
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(ROOT), str(out)], capture_output=True, text=True, timeout=120,
-                          env=os.environ | {"UNSUP_META_THREADS": str(count)})
+                          env=os.environ | {"UNSUP_META_THREADS": str(count), "UNSUP_META_PLAIN": "0"})
     assert done.returncode == 0, done.stderr
     with np.load(out) as arrays:
         return dict(arrays)

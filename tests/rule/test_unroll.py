@@ -30,7 +30,7 @@ def test_labelled_batches_that_do_not_fit_are_refused(spoil):
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("budget", [0, 20_000, 100_000])
-def test_recomputing_in_the_backward_pass_changes_nothing(monkeypatch, dtype, budget):
+def test_recomputing_in_the_backward_pass_changes_nothing(kernels, monkeypatch, dtype, budget):
     """Whatever is forgotten, steps or single blocks: the same J and phi, and gradients up to the order of sums."""
     theta, phi, x, labelled = as_dtype(random_problem(0, [7, 6, 4], 5), dtype)
     kept = um.meta_gradient(theta, phi, x, labelled, 1e-2)
@@ -47,7 +47,7 @@ def test_recomputing_in_the_backward_pass_changes_nothing(monkeypatch, dtype, bu
         assert all(np.array_equal(u, v) for u, v in zip(a, b))
 
 
-def test_memory_of_an_unroll_does_not_grow_beyond_the_budget(monkeypatch):
+def test_memory_of_an_unroll_does_not_grow_beyond_the_budget(kernels, monkeypatch):
     """What tapes hold at their fullest, by their own account and by Python's: of 24 steps no more than of a few."""
     most = {}
     for U in (3, 24):
