@@ -31,9 +31,10 @@ from ops.engine.live_tasks import SEGMENT, VALIDATE, draw_task, stream, validati
 from ops.engine.progress import Progress, status_line, summary  # noqa: E402
 from ops.engine.run import Run  # noqa: E402
 from ops.engine.shared_memory import layers, phi_floats, views  # noqa: E402
-from ops.engine.workers import Job, Signals, Stop  # noqa: E402
+from ops.engine.workers import Signals, Stop  # noqa: E402
 from ops.errors import InputError  # noqa: E402
 from ops.files import sweep_temporary  # noqa: E402
+from ops.workers import Job  # noqa: E402
 
 HELD_OUT = ("letters", "letters")  # what theta is chosen on: two tasks, the same ones each time
 

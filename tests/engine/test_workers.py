@@ -14,10 +14,11 @@ import pytest
 from ops import processes
 from ops.engine import shared_memory
 from ops.engine.shared_memory import SharedArrays, SharedPools, layers, phi_floats, views
-from ops.engine.workers import Job, Workers, _Process
+from ops.engine.workers import Workers, _Process
 from ops.errors import InputError
 from ops.processes import alive, usable_cores
 from ops.tasks import Pool
+from ops.workers import Job
 from runs import ROOT, any_alive, assert_nothing_has_a_name, descendants, wait_until
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc and /dev/shm")
@@ -75,7 +76,8 @@ BUSY = """
 import sys
 sys.path[:0] = [{root!r}, {helpers!r}]
 from ops.engine.shared_memory import SharedArrays
-from ops.engine.workers import Job, Workers
+from ops.engine.workers import Workers
+from ops.workers import Job
 if __name__ == "__main__":
     workers = Workers(2, "runs", "Handler", {{"memory": SharedArrays({{"a": ((1000,), "float32")}})}}, print)
     workers.add([Job(1, "compute", {{"file": {file!r}}})])
