@@ -26,6 +26,7 @@ import numpy as np  # noqa: E402  (after the thread counts are set)
 
 import unsup_meta as um  # noqa: E402
 from ops import tasks  # noqa: E402
+from ops.command_line import exit_code  # noqa: E402
 from ops.engine import config as settings  # noqa: E402
 from ops.engine.live_tasks import SEGMENT, VALIDATE, draw_task, stream, validation_task  # noqa: E402
 from ops.engine.progress import Progress, status_line, summary  # noqa: E402
@@ -241,4 +242,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

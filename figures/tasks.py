@@ -3,7 +3,7 @@ import dataclasses
 
 from figures import contact_sheet
 from figures.contact_sheet import TASK_SETTINGS, draw  # noqa: F401  (draw: part of an experiment)
-from ops.engine.config import PRESETS, Config, make_config
+from ops.engine.config import PRESETS, Config, help_of, make_config
 from ops.scoring.flags import setting
 from ops.tasks import open_pools, parse_mixture
 
@@ -15,10 +15,8 @@ def _fields():
     yield "preset", str, setting("laptop", "settings to start from", choices=tuple(PRESETS))
     for f in dataclasses.fields(Config):
         if f.name in TASK_SETTINGS:
-            default = "none" if f.default == "" else f.default
             kind = f.type if f.type in (int, float) else str  # `make_config` makes what is more than a number
-            yield f.name, kind, setting(None, f"{f.metadata['help']} [laptop: {default}]",
-                                        choices=f.metadata.get("choices"))
+            yield f.name, kind, setting(None, help_of(f), choices=f.metadata.get("choices"))
 
 
 Settings = dataclasses.make_dataclass("Settings", _fields(), frozen=True)
