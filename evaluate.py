@@ -33,7 +33,8 @@ class Command(NamedTuple):
 COMMANDS = {"score": Command("ops.scoring.score", "learning-curve",
                              "few-shot accuracy before and after applying the rule, with baselines"),
             "bench": Command("figures.bench", "roofline",
-                             "speed of an update and a meta-gradient against sgemm; memory, start and rate of train.py")}
+                             "speed of an update and a meta-gradient against sgemm; memory, start and rate of "
+                             "train.py")}
 FIGURE = "an experiment, measured and drawn; `figure --help` lists them"
 
 

@@ -227,7 +227,8 @@ def _clock(seconds):
 def run_experiment(name, module, settings, picture, processes):
     """Measure, write the picture (a path that ends in .png) and its numbers beside it, print what there is to say.
 
-    What was measured goes to results/NAME.jsonl in the same folder.  The JSON holds `numbers`, and "figure", "settings", "seconds" (this run's) and "core_seconds" (all cells').
+    What was measured goes to results/NAME.jsonl in the same folder.  The JSON holds `numbers`, and "figure",
+    "settings", "seconds" (this run's) and "core_seconds" (all cells').
     Raises InputError as `cells`; if no cell succeeded, nothing being written; and at the end if some failed.
     """
     started = time.perf_counter()
