@@ -9,13 +9,16 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-if __name__ == "__main__":  # at these sizes a second BLAS thread mostly waits; set it yourself for wide models
+from ops.processes import check_python, usable_cores
+
+if __name__ == "__main__":
+    check_python("evaluate.py")
+    # At these sizes a second BLAS thread mostly waits; set it yourself for wide models.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import figures  # noqa: E402  (after the thread count is set)
-from ops.command_line import OneLineParser, check_outputs  # noqa: E402
+from ops.command_line import OneLineParser, check_outputs, exit_code  # noqa: E402
 from ops.errors import InputError  # noqa: E402
-from ops.processes import usable_cores  # noqa: E402
 from ops.scoring import runner  # noqa: E402
 from ops.scoring.flags import add_flags, count, settings_from  # noqa: E402
 
@@ -30,7 +33,8 @@ class Command(NamedTuple):
 COMMANDS = {"score": Command("ops.scoring.score", "learning-curve",
                              "few-shot accuracy before and after applying the rule, with baselines"),
             "bench": Command("figures.bench", "roofline",
-                             "speed of an update and a meta-gradient against sgemm; memory, start and rate of train.py")}
+                             "speed of an update and a meta-gradient against sgemm; memory, start and rate of "
+                             "train.py")}
 FIGURE = "an experiment, measured and drawn; `figure --help` lists them"
 
 
@@ -137,4 +141,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -25,16 +25,18 @@ if __name__ == "__main__":
 import numpy as np  # noqa: E402  (after the thread counts are set)
 
 import unsup_meta as um  # noqa: E402
+from ops.command_line import exit_code  # noqa: E402
 from ops.data import DATASETS  # noqa: E402
 from ops.engine import config as settings  # noqa: E402
 from ops.engine.live_tasks import SEGMENT, VALIDATE, draw_task, stream, validation_task  # noqa: E402
 from ops.engine.progress import Progress, status_line, summary  # noqa: E402
 from ops.engine.run import Run  # noqa: E402
 from ops.engine.shared_memory import layers, phi_floats, views  # noqa: E402
-from ops.engine.workers import Job, Signals, Stop  # noqa: E402
+from ops.engine.workers import Signals, Stop  # noqa: E402
 from ops.errors import InputError  # noqa: E402
 from ops.files import sweep_temporary  # noqa: E402
 from ops.tasks.mixture import describe, open_pools  # noqa: E402
+from ops.workers import Job  # noqa: E402
 
 HELD_OUT = ("letters", "letters")  # what theta is chosen on: two tasks, the same ones each time
 
@@ -239,4 +241,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

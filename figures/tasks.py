@@ -3,9 +3,9 @@ import dataclasses
 
 from figures import contact_sheet
 from figures.contact_sheet import TASK_SETTINGS, draw  # noqa: F401  (draw: part of an experiment)
-from ops.engine.config import PRESETS, Config, make_config
+from ops.engine.config import PRESETS, Config, help_of, make_config
 from ops.scoring.flags import setting
-from ops.tasks import open_pools, parse_mixture
+from ops.tasks.mixture import open_pools
 
 ALONE = True  # a sheet is made in one piece
 
@@ -15,10 +15,8 @@ def _fields():
     yield "preset", str, setting("laptop", "settings to start from", choices=tuple(PRESETS))
     for f in dataclasses.fields(Config):
         if f.name in TASK_SETTINGS:
-            default = "none" if f.default == "" else f.default
             kind = f.type if f.type in (int, float) else str  # `make_config` makes what is more than a number
-            yield f.name, kind, setting(None, f"{f.metadata['help']} [laptop: {default}]",
-                                        choices=f.metadata.get("choices"))
+            yield f.name, kind, setting(None, help_of(f), choices=f.metadata.get("choices"))
 
 
 Settings = dataclasses.make_dataclass("Settings", _fields(), frozen=True)
@@ -34,7 +32,7 @@ def cells(settings):
 def measure(cell):
     """The numbers of the sheet: the tasks, their images and targets."""
     config = make_config(cell["preset"], cell["given"])
-    return contact_sheet.numbers_of(config, open_pools(parse_mixture(config.tasks), config))
+    return contact_sheet.numbers_of(config, open_pools(config.tasks, config))
 
 
 def numbers(settings, results):

@@ -1,11 +1,13 @@
 """What the commands of `train.py` and `evaluate.py` have in common."""
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from ops.errors import InputError
 
 LONGEST_NAME = 200  # bytes of a file name; the temporary one beside it is a little longer
+CLOSED = 141  # as the shell says of a program that SIGPIPE ended
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -16,6 +18,18 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message):
         raise InputError(f"{message} (`python {self.prog} --help` lists what there is)")
+
+
+def exit_code(main):
+    """What main() returns; CLOSED, without a word, if what it prints is no longer read (`| head`)."""
+    try:
+        try:
+            return main()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is still to be flushed
+        return CLOSED
 
 
 def check_outputs(options, inputs):

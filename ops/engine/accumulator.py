@@ -7,7 +7,7 @@ from collections import deque
 
 import numpy as np
 
-from ops.engine.workers import Job
+from ops.workers import Job
 
 
 class _Accumulator:

@@ -16,8 +16,10 @@ after another and anew each time (they measure time, or take none).
 import dataclasses
 import functools
 import hashlib
+import importlib
 import io
 import json
+import multiprocessing
 import os
 import sys
 import time
@@ -30,10 +32,18 @@ from ops.command_line import check_outputs
 from ops.errors import InputError
 from ops.files import write_atomically
 from ops.rule.fast import definitions_in_use
-from ops.scoring.pool import Outcome, in_processes, measured
+from ops.workers import DIED, Job, Workers
 
 ROOT = Path(__file__).resolve().parents[2]
 LINE_SECONDS = 15.0  # between lines about the progress where there is no terminal
+TRIES = 2  # of a cell whose process is killed
+
+
+class Outcome(NamedTuple):
+    """What measuring a cell gave: a value, or None and the error in words; the seconds it took."""
+    value: object
+    error: str | None
+    seconds: float
 
 
 class Result(NamedTuple):
@@ -71,12 +81,44 @@ def run_cells(module, cells, processes=1, kept=None):
 
 
 def _measured(module, cells, processes):
-    """Yield (number, Outcome) as they come."""
-    if processes > 1 and len(cells) > 1:
-        yield from in_processes(module.__name__, cells, min(processes, len(cells)))
-    else:
-        for number, cell in enumerate(cells):
-            yield number, measured(module, cell)
+    """Yield (number, Outcome) as they come, from `processes` processes with one BLAS and numba thread each."""
+    if processes == 1 or len(cells) < 2:
+        yield from ((number, outcome_of(module, cell)) for number, cell in enumerate(cells))
+        return
+    context = multiprocessing.context.SpawnContext()  # which passes on the environment as it is now
+    arguments = {"name": module.__name__}
+    with closing(Workers(context, min(processes, len(cells)), __name__, "measurer", arguments, _failed)) as workers:
+        workers.add(Job(number, "measure", {"cell": cell}) for number, cell in enumerate(cells))
+        left = len(cells)
+        while left:
+            for job, outcome in workers.receive():
+                left -= 1
+                yield job.name, outcome
+
+
+def measurer(name):
+    """What a process calls with each `Job`: the Outcome of its cell, measured by the module of this name."""
+    module = importlib.import_module(name)
+    return lambda job: outcome_of(module, **job.arguments)
+
+
+def outcome_of(module, cell):
+    """The Outcome of module.measure(cell); an InputError or too little memory is an error in words."""
+    started = time.perf_counter()
+    try:
+        value, error = module.measure(cell), None
+    except InputError as bad:
+        value, error = None, " ".join(str(bad).split())
+    except MemoryError as short:
+        value, error = None, f"out of memory ({short}); use smaller settings or less data"
+    return Outcome(value, error, time.perf_counter() - started)
+
+
+def _failed(job, why, times):
+    """A cell whose process is killed TRIES times has failed; an exception that is no InputError ends the experiment."""
+    if why is not DIED:
+        raise RuntimeError(why)
+    return Outcome(None, f"its process was killed {TRIES} times", 0.0) if times == TRIES else None
 
 
 def _key(module, cell):
@@ -185,7 +227,8 @@ def _clock(seconds):
 def run_experiment(name, module, settings, picture, processes):
     """Measure, write the picture (a path that ends in .png) and its numbers beside it, print what there is to say.
 
-    What was measured goes to results/NAME.jsonl in the same folder.  The JSON holds `numbers`, and "figure", "settings", "seconds" (this run's) and "core_seconds" (all cells').
+    What was measured goes to results/NAME.jsonl in the same folder.  The JSON holds `numbers`, and "figure",
+    "settings", "seconds" (this run's) and "core_seconds" (all cells').
     Raises InputError as `cells`; if no cell succeeded, nothing being written; and at the end if some failed.
     """
     started = time.perf_counter()

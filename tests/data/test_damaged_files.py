@@ -1,7 +1,9 @@
 """Damaged files of every kind: read, or refused in one line, and never anything else."""
+import io
 import os
 import shutil
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from ops.data import Dataset, cifar10, glyphs, imdb, load_dataset
 from ops.data.pool import check_pool
 from ops.data.render import bundled_fonts
 from ops.errors import InputError
+from ops.files import load_npz
 from ops.tasks.mixture import open_pools, parse_mixture, sample_task
 from small_data import (config, make_cifar_binary, make_cifar_python, make_idx, make_imagenet, make_imagenet_train,
                         make_imdb, make_omniglot, make_user, refused, rng)
@@ -136,6 +139,27 @@ def test_a_member_that_is_no_array_is_refused(tmp_path):
         for key in ("x", "y", "alphabet"):
             archive.writestr(key, b"text")
     refused(["omniglot_28.npz", "no arrays"], load_dataset, "omniglot", str(tmp_path))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_damaged_header_that_asks_for_fewer_rows_is_refused(tmp_path, method):
+    path = make_rows(tmp_path / "a.npz", method, 4999, 4999)
+    assert load_npz(path)["x"].shape == (4999, 7)
+    path = make_rows(tmp_path / "b.npz", method, 4999, 4099)
+    refused([str(path), "not a readable .npz", "CRC"], load_npz, path)
+
+
+def make_rows(path, method, rows, asked):
+    """An `.npz` of x [rows, 7] whose header says `asked` rows, as after damage: its checksum is of what was there."""
+    content = io.BytesIO()
+    np.save(content, rng(1).integers(256, size=(rows, 7), dtype=np.uint8))
+    damaged = content.getvalue().replace(f"({rows}, 7)".encode(), f"({asked}, 7)".encode())
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("x.npy", damaged)
+    checksums = [zlib.crc32(each).to_bytes(4, "little") for each in (damaged, content.getvalue())]
+    assert path.read_bytes().count(checksums[0]) == 2  # beside the member and in the directory
+    path.write_bytes(path.read_bytes().replace(*checksums))
+    return path
 
 
 def test_read_batch_alone_names_a_missing_file(tmp_path):

@@ -86,7 +86,7 @@ def test_theta_moves_and_another_seed_moves_it_elsewhere(undisturbed, tmp_path):
     (["--batch-size", "1"], "--batch-size"), (["--min-layers", "3", "--max-layers", "2"], "--max-layers"),
     (["--unroll-start", "5"], "--unroll-start"), (["--meta-lr", "1e-3,1e-4,1e-5"], "--meta-lr"),
     (["--name", "../x"], "name"), (["--lr", "nan"], "--lr"), (["--lr", "0"], "--lr"),
-    (["--norm-eps", "0"], "--norm-eps"),
+    (["--clip", "0"], "--clip"), (["--norm-eps", "0"], "--norm-eps"),
     (["--glyph-ways", "3,x"], "--glyph-ways"), (["--max-units", "10000000"], "MB of shared memory"),
     (["--ways", "99"], "ways"), (["--tasks", "pictures"], "pictures"),
     (["--tasks", "cifar10", "--data-dir", "nowhere"], "cifar-10"),

@@ -1,4 +1,4 @@
-"""Workers, what they leave behind, and the machine they find: threads, cores, shared memory."""
+"""The workers of a run, what they leave behind, and the memory they share."""
 import multiprocessing
 import os
 import pickle
@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ops import processes
 from ops.engine import shared_memory
 from ops.engine.shared_memory import SharedArrays, SharedPools, layers, phi_floats, views
-from ops.engine.workers import Job, Workers, _Process
+from ops.engine.workers import Workers, _Process
 from ops.errors import InputError
-from ops.processes import alive, usable_cores
 from ops.data.pool import Pool
+from ops.processes import alive
+from ops.workers import Job
 from runs import ROOT, any_alive, assert_nothing_has_a_name, descendants, wait_until
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc and /dev/shm")
@@ -56,26 +56,12 @@ def test_a_replaced_worker_reads_and_writes_the_same_memory(staff):
     assert second["before"] == 8 and memory["a"][0] == 9 and second["pid"] != first["pid"] and workers.restarts == 1
 
 
-@linux
-def test_a_killed_workers_job_is_given_to_another_within_a_second(staff, tmp_path):
-    workers, begun = staff(2), tmp_path / "begun"
-    workers.add([Job(1, "compute", {"file": str(begun)})])
-    wait_until(lambda: workers.receive() == [] and begun.exists() and begun.read_text(), 60, "the job begins")
-    assert workers.idle == 1
-    busy, begin = int(begun.read_text()), time.monotonic()
-    os.kill(busy, signal.SIGKILL)
-    while not workers.said:
-        assert workers.receive() == []
-    assert time.monotonic() - begin < 1 and "its worker died; to be computed again: Job(name=1" in workers.said[0]
-    assert busy not in workers.pids() and workers.restarts == 1
-    wait_until(lambda: workers.receive() == [] and begun.read_text() not in ("", str(busy)), 60, "it begins again")
-
-
 BUSY = """
 import sys
 sys.path[:0] = [{root!r}, {helpers!r}]
 from ops.engine.shared_memory import SharedArrays
-from ops.engine.workers import Job, Workers
+from ops.engine.workers import Workers
+from ops.workers import Job
 if __name__ == "__main__":
     workers = Workers(2, "runs", "Handler", {{"memory": SharedArrays({{"a": ((1000,), "float32")}})}}, print)
     workers.add([Job(1, "compute", {{"file": {file!r}}})])
@@ -146,55 +132,7 @@ def test_pools_are_read_where_they_lie_and_nobody_writes_to_them():
     assert b"\x00\x01\x02\x03\x04\x05\x06" not in pickle.dumps(shared._rest)  # what goes to a worker has no images
 
 
-# --- The machine ----------------------------------------------------------------------------------
-
-
-def test_an_old_python_is_one_line(monkeypatch, capsys):
-    processes.check_python("train.py")
-    monkeypatch.setattr(sys, "version_info", (3, 10, 4, "final", 0))
-    with pytest.raises(SystemExit) as caught:
-        processes.check_python("train.py")
-    assert caught.value.code == 2 and capsys.readouterr().err == (
-        "train.py: needs Python 3.11 or newer, this is 3.10.4; start it with another\n")
-
-
-def cgroup(root, lines, **files):
-    """A folder with proc/self/cgroup and {path under sys/fs/cgroup: text}."""
-    (root / "proc/self").mkdir(parents=True)
-    (root / "proc/self/cgroup").write_text("\n".join(lines) + "\n")
-    for path, text in files["files"].items():
-        path = root / "sys/fs/cgroup" / path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
-
-
-@pytest.mark.parametrize("lines, files, cores", [
-    ([], {}, 64),
-    (["0::/"], {"cpu.max": "300000 100000\n"}, 3),
-    (["0::/a/b"], {"cpu.max": "max 100000\n", "a/cpu.max": "700000 100000\n", "a/b/cpu.max": "max 100000\n"}, 7),
-    (["0::/a/b"], {"a/cpu.max": "700000 100000\n", "a/b/cpu.max": "250000 100000\n"}, 2),
-    (["0::/a/b"], {"a/b/cpu.max": "20000 100000\n"}, 1),
-    (["0::/a"], {"b/cpu.max": "100000 100000\n", "a/cpu.max": "nonsense", "cpu.max": "9 0\n"}, 64),
-    (["0::/not/mounted/here"], {"cpu.max": "400000 100000\n"}, 4),
-    (["0::/../../b"], {"cpu.max": "500000 100000\n"}, 5),
-    (["4:memory:/m", "1:cpu:/x", "0::/y"], {"y/cpu.max": "400000 100000", "x/cpu.max": "100000 100000"}, 4)])
-def test_the_cores_are_those_of_the_processs_control_groups(tmp_path, monkeypatch, lines, files, cores):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
-    assert usable_cores(cgroup(tmp_path, lines, files=files)) == cores
-
-
-def test_cores_without_control_groups_are_those_of_the_affinity(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5, 6}, raising=False)
-    assert usable_cores(tmp_path / "none") == 3
-
-
-def test_who_lives():
-    ended = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
-    ended.stdout.read()
-    wait_until(lambda: not alive(ended.pid), 5, "a zombie does not count")
-    ended.wait()
-    assert not alive(ended.pid) and alive(os.getpid()) and alive(1)
+# --- The fork server ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("failures, works", [(0, True), (4, True), (5, False)])

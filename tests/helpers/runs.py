@@ -171,6 +171,10 @@ class Handler:
         Path(file).write_text(str(os.getpid()))
         return {"total": spin(10 ** 11)}
 
+    def threads(self):
+        """What the environment says of them."""
+        return os.environ.get("NUMBA_NUM_THREADS")
+
     def change(self, value):
         """Set the first number of the shared array that this was made with; returns what was there."""
         before = float(self.arguments["memory"]["a"][0])

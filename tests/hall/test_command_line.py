@@ -1,0 +1,32 @@
+"""Programs whose output nobody reads any more."""
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from runs import ENDLESS, ROOT, flags, state_of, steps_logged, wait_until, workers_of
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks ps")
+def test_a_run_whose_output_is_closed_is_saved_and_ends_without_a_word(tmp_path):
+    process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *flags(workers=1, **ENDLESS)], cwd=tmp_path,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_until(lambda: steps_logged(tmp_path) > 2, 60, "training")
+    process.stdout.close()
+    os.kill(workers_of(process)[0], signal.SIGKILL)  # of which it tells at once
+    assert process.wait(30) == 141 and process.stderr.read() == b""
+    process.stderr.close()
+    log = (tmp_path / "runs/laptop/metrics.jsonl").read_text().splitlines()
+    assert state_of(tmp_path)[1]["state"]["step"] == json.loads(log[-1])["step"] + 1
+
+
+@pytest.mark.parametrize("arguments", [["figure", "--help"], ["--help"]])
+def test_help_that_nobody_reads(arguments):
+    process = subprocess.Popen([sys.executable, str(ROOT / "evaluate.py"), *arguments],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.wait(30) == 141 and process.stderr.read() == b""
+    process.stderr.close()
