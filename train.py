@@ -74,7 +74,7 @@ class Worker:
             self.tasks[slot] = generation, drawn
         return *self.tasks[slot][1], um.init_phi(rng, drawn[1]) if phi_0 else None
 
-    def segment(self, slot, generation, born, t, parity, step, version, theta_row, row):
+    def segment(self, slot, generation, born, t, parity, step, theta_row, row, version):
         """The inner loop of Alg. 1: U updates from phi_t, J and its gradient into `row`, phi_(t+U) beside phi_t."""
         config, started = self.config, time.perf_counter()
         task, sizes, horizon, phi_0 = self.live_task(slot, generation, born, phi_0=t == 0)
@@ -231,8 +231,6 @@ def main(argv=None):
             import evaluate
             return evaluate.main(["score", "--theta", str(folder / "theta.npz")])
         return 0
-    except KeyboardInterrupt:
-        return 130
     except InputError as error:
         print(f"train.py: {error}", file=sys.stderr)
     except MemoryError as error:

@@ -84,7 +84,7 @@ def words(numbers):
 
 
 def draw(numbers):
-    """Numbers of `numbers_of` -> a Matplotlib Figure; needs no display.  Bars are one standard error."""
+    """What `numbers` gives -> a Matplotlib Figure; needs no display.  Bars are one standard error."""
     from matplotlib.figure import Figure
     columns = numbers["columns"]
     labels = {p["label"]: p["learned"] for column in columns for p in column["points"]}

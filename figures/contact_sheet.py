@@ -128,7 +128,7 @@ def _note(kind, config, task, shares):
     return f"{share}This one: {task.classes}-way, {task.augmentation.describe() or 'images as they are'}."
 
 
-def draw_examples(task, pool, key):
+def draw_examples(task, key):
     """Two labelled examples of every class of the task, as a worker draws them, by the random stream `key`.
 
     Returns rows [n] of the pool, before [n, N0] (augmented, the task's permutation undone), x [n, N0] and y.
@@ -142,7 +142,7 @@ def draw_examples(task, pool, key):
 
 def _examples(task, pool, key):
     """(shape, examples, note): the pictures' shape, a few classes' examples as in the numbers, how they are shown."""
-    rows, before, x, y = draw_examples(task, pool, key)
+    rows, before, x, y = draw_examples(task, key)
     stored = pool.images[rows] / np.float32(255 if pool.images.dtype == np.uint8 else 1)
     low, high = min(0.0, float(stored.min())), max(1.0, float(stored.max()))
     note = "" if (low, high) == (0, 1) else f" Black is {low:g}, white {high:g}."

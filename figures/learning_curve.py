@@ -37,7 +37,7 @@ def numbers(settings, results):
 
 
 def draw(numbers):
-    """Numbers of `numbers_of` -> a Matplotlib Figure; needs no display."""
+    """What `numbers` gives -> a Matplotlib Figure; needs no display."""
     from matplotlib.figure import Figure
     panels = numbers["panels"]
     figure = Figure(figsize=(1.0 + 4.2 * len(panels), 4.2), dpi=120, layout="constrained")

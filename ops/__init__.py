@@ -1,1 +1,1 @@
-"""What `unsup_meta.py` is written in: one idea a file."""
+"""The rooms: rule, data, tasks, engine, scoring; each README says what belongs there.  Files beside them serve all."""

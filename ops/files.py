@@ -109,6 +109,8 @@ def load_npz(path):
         raise
     except Exception as error:  # a damaged archive or array header raises about anything: zlib's, tokenize's, struct's
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        if "allow_pickle" in reason:  # NumPy's advice, which is not to be followed
+            reason = "it holds Python objects, or is no archive"
         raise InputError(f"{path}: not a readable .npz ({reason}); it may be corrupt or truncated") from error
 
 

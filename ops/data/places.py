@@ -63,18 +63,9 @@ def read_npz(path, keys):
     Raises InputError, naming file and reason: missing, corrupt or truncated, no `.npz`, a key that
     is not there, an array of Python objects anywhere in it (never unpickled).
     """
-    if not os.path.isfile(path):
-        raise InputError(f"'{path}' does not exist or is no file; mend the path")
-    try:
-        found = load_npz(path)
-        if not all(isinstance(array, np.ndarray) for array in found.values()):
-            raise ValueError("its members are no arrays")
-    except Exception as error:  # a damaged zip or header raises nearly anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if "allow_pickle" in reason:  # NumPy's advice, which is not to be followed
-            reason = "it holds Python objects, or is no .npz"
-        raise InputError(f"'{path}' cannot be read ({reason}); write it again with "
-                         "numpy.savez") from None
+    found = load_npz(path)
+    if not all(isinstance(array, np.ndarray) for array in found.values()):
+        raise InputError(f"{path}: not a readable .npz (its members are no arrays); write it with numpy.savez")
     absent = [key for key in keys if key not in found]
     if absent:
         raise InputError(f"'{path}' holds {', '.join(sorted(found)) or 'nothing'} but no '{absent[0]}'; "

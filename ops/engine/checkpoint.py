@@ -68,16 +68,15 @@ def load_checkpoint(run, config, data):
     path = Path(run) / "checkpoint.npz"
     if not path.exists():
         raise InputError(f"{path}: no such file; there is nothing to resume, run without --resume")
-    arrays = load_npz(path)
     try:
+        arrays, content = load_npz(path), memoryview(path.read_bytes())
         header = json.loads(str(arrays.pop("header")))
         schema = header["schema"]
-    except (KeyError, ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: no readable header, damaged or no checkpoint of this program; {MEND}") from error
+    except (InputError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: damaged, or no checkpoint of this program ({str(error)[:80]}); {MEND}") from error
     if schema != SCHEMA:
         raise InputError(f"{path}: checkpoint schema {schema!r:.60}, this program reads {SCHEMA}; "
                          "use the version that wrote it")
-    content = memoryview(path.read_bytes())
     if hashlib.sha256(content[:-DIGEST]).hexdigest().encode() != content[-DIGEST:]:
         raise InputError(f"{path}: damaged, its digest is not that of its content; {MEND}")
     if fields := differing_fields(config, header["config"]):

@@ -87,9 +87,9 @@ def status_line(step, config, recent, best, seconds, first=0):
     if config.minutes:
         done = max(done, seconds / (60 * config.minutes))
     left = max(0.0, seconds / max(done, 1e-6) - seconds)
-    held_out = f"  held-out J {best['J']:.3f} acc {best['accuracy']:.3f}" if best else ""
-    return (f"meta-step {step}  J {mean('J'):.3f}  acc {mean('accuracy'):.3f}  |g| {mean('grad_norm'):.2f}  "
-            f"{rate:.1f} segments/s{held_out}  {clock(seconds)} done, {clock(left)} left")
+    held_out = f"  held-out {best['J']:.3f} {best['accuracy']:.2f}" if best else ""
+    return (f"step {step}  J {mean('J'):.3f}  acc {mean('accuracy'):.2f}  |g| {mean('grad_norm'):.2f}  "
+            f"{rate:.1f}/s{held_out}  {clock(left)} left")
 
 
 class Progress:

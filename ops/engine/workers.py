@@ -74,7 +74,8 @@ class Workers(workers.Workers):
 class Signals:
     """Ctrl-C and SIGTERM: while meta-training the first one ends it after a save, the second one at once.
 
-    At other times (starting, scoring) there is nothing to save: KeyboardInterrupt.
+    At other times (starting, scoring) there is nothing to save, and the program ends at once: an exception might be
+    raised within an import or a callback, which lose it, or crash.
     """
 
     def __init__(self):
@@ -84,8 +85,6 @@ class Signals:
 
     def stop(self, number, frame):
         """Handle a signal."""
-        if self.workers is None:
-            raise KeyboardInterrupt
-        if self.workers.stopping:
+        if self.workers is None or self.workers.stopping:
             os._exit(130)
         self.workers.stopping = True

@@ -60,9 +60,9 @@ def test_any_file_that_is_there_is_a_users(tmp_path):
     np.savez(tmp_path / "A1.npz", x=rng().random((12, 2)), y=np.arange(12) % 2)
     os.rename(tmp_path / "A1.npz", tmp_path / "A1.bin")
     assert load_dataset(str(tmp_path / "A1.bin")).name == "A1.bin"
-    refused(["A2.NPZ", "does not exist"], "", str(tmp_path / "A2.NPZ"))
+    refused(["A2.NPZ", "no such file"], "", str(tmp_path / "A2.NPZ"))
     refused(["A2.bin' is unknown", *DATASETS, ".npz"], "", str(tmp_path / "A2.bin"))
-    refused("no file", "", str(tmp_path))
+    refused("no such file", "", str(tmp_path))
 
 
 def test_the_split_of_a_file_without_one_never_changes():

@@ -138,7 +138,7 @@ def test_imagenet_files_that_are_refused(tmp_path):
     make_imagenet_train(tmp_path, np.repeat(np.arange(1, 27), 2))
     refused(["--imagenet-ways", "10,15,20,25", "24 classes"], open_pools, mixture, c)
     (tmp_path / "imagenet16" / "train_data_batch_1.npz").write_bytes(b"PK")
-    refused(["train_data_batch_1.npz", "cannot be read"], open_pools, mixture, c)
+    refused(["train_data_batch_1.npz", "not a readable"], open_pools, mixture, c)
     make_imagenet_train(tmp_path, [0, 1])
     refused(["label 0 is not 1..1000"], open_pools, mixture, c)
 
@@ -214,7 +214,7 @@ def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path):
 def test_users_files_that_are_refused(tmp_path):
     path = str(tmp_path / "mine.npz")
     c, mixture = config(path), parse_mixture(path)
-    refused([path, "does not exist"], open_pools, mixture, c)
+    refused([path, "no such file"], open_pools, mixture, c)
     x, y = np.zeros((60, 4, 4), np.uint8), np.arange(60) % 3
     for words, arrays in ((["no 'y'"], {"x": x}), (["[60, 2, 2, 2, 2]"], {"x": x.reshape(60, 2, 2, 2, 2), "y": y}),
                           (["x is bool"], {"x": x > 0, "y": y}), (["[59]"], {"x": x, "y": y[1:]}),

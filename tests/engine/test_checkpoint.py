@@ -104,13 +104,13 @@ def rewritten(folder, header, **arrays):
 
 @pytest.mark.parametrize("header, words", [
     ('{"schema": 3, "other": 1}', ["schema 3", "reads 4", "version"]), ('{"schema": "4"}', ["schema '4'"]),
-    ('{"schema": 4}', ["damaged", EARLIER]), ("{", ["no readable header", EARLIER]), ("[1, 2]", ["no readable header"]),
-    ("[" * 200000, ["no readable header"]), ("{}", ["no readable header"])])
+    ('{"schema": 4}', ["damaged", EARLIER]), ("{", ["no checkpoint of this program", EARLIER]), ("[1, 2]", ["no checkpoint of this program"]),
+    ("[" * 200000, ["no checkpoint of this program"]), ("{}", ["no checkpoint of this program"])])
 def test_what_this_program_did_not_write_is_refused(tmp_path, header, words):
     rewritten(tmp_path, header)
     refusal(tmp_path, words)
     np.savez(tmp_path / "checkpoint.npz", a=np.ones(3))
-    refusal(tmp_path, ["no readable header"])
+    refusal(tmp_path, ["no checkpoint of this program"])
 
 
 def test_an_array_put_in_place_of_another_is_refused(tmp_path):

@@ -104,7 +104,7 @@ def test_what_json_does_not_know_is_null_in_the_log(tmp_path):
 def test_time_left_counts_this_sessions_meta_steps():
     record = {"J": 1, "accuracy": 1, "grad_norm": 1, "seconds": 1, "segments": 1}
     config = make_config("laptop", {"steps": 1000, "minutes": 0})
-    assert "0:06 done, 16:34 left" in status_line(503, config, [record], None, 6.0, 500)
+    assert "  16:34 left" in status_line(503, config, [record], None, 6.0, 500)
 
 
 def test_the_live_line_is_never_wider_than_the_terminal(monkeypatch):

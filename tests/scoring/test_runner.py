@@ -184,7 +184,7 @@ def test_progress_is_one_live_line_on_a_terminal_and_a_line_now_and_then_elsewhe
         assert "3 of 4 cells, 0:00 done, 0:00 left  number 2" in shown
         *lines, error, _ = shown.split("\n")
         assert error.endswith("number 1: number 1 is not to be had") and len(lines) == (0 if live else 4)
-        assert error.startswith("\r\033[K" if live else "evaluate.py: ") and "\r\033[Kevaluate.py" in shown or not live
+        assert error.startswith("\r\033[K" if live else "evaluate.py: ") and ("\r\033[Kevaluate.py" in shown) == live
         assert all(len(part) < 80 for part in (lines or error.split("\r\033[K")[:-1]))
 
 

@@ -40,7 +40,7 @@ def test_any_file_that_is_there_may_be_named(tmp_path, monkeypatch):
     assert parse_mixture("data.bin:3,letters") == [("data.bin", 0.75), ("letters", 0.25)]
     assert parse_mixture("a:1/mine,data.bin") == [("a:1/mine", 0.5), ("data.bin", 0.5)]
     assert parse_mixture("a:1/mine:3,A1.NPZ") == [("a:1/mine", 0.75), ("A1.NPZ", 0.25)]
-    refused(["A1.NPZ", "does not exist"], open_pools, parse_mixture("A1.NPZ"), config())
+    refused(["A1.NPZ", "no such file"], open_pools, parse_mixture("A1.NPZ"), config())
     c = config("data.bin")
     pools = open_pools(c.tasks, c)
     os.remove("data.bin")  # what was opened needs no file any more
