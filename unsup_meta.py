@@ -8,31 +8,33 @@ Each body is the definition, in plain NumPy (autograd's).  A line `@fast(kernel)
 instead of it, much faster; UNSUP_META_PLAIN=1 runs the definitions.  Arrays are float32 or float64, as given.
 
 What the paper leaves open, cannot be read, or contradicts is decided thus ("release": the authors' code):
-D1   Every batch norm uses the batch at hand, population variance, eps 1e-6.  The rule's have an offset beta per
-     channel and no scale, the base model's offset is b; so a convolution before one has no bias.
+D1   Every batch norm uses the batch at hand, population variance, eps 1e-6 (as in App.25, 33, 87, 89, Wn and Wu).  The
+     rule's have an offset beta per channel and no scale, the base model's offset is b: convolutions before have no bias.
 D2   W and V start truncated normal (cut at 2 sd) with sd 0.01, b with sd 0.1 (release).
 D3   Position codes run over 0 to 4 pi, both ends included (release; App.81-82 are not legible).
 D4   The 8 weight statistics of a layer are divided together by their root mean square (release).
-D5   W and each plane are normalised per column, i.e. per receptive field (release; the index is not legible).
+D5   W and each plane are normalised per column, i.e. per receptive field (release; the index is not legible), x^(l-1)
+     and x^l of plane 6 are standardised per unit.  Which of App.41-47 is which of planes 1 to 6 is not legible either.
 D6   Readouts are means over batch and rank (release; App.40's factor is not legible).
 D7   Planes 8 and 10 carry the sign of W (release; the paper prints none).
-D8   App.59 adds what keeps W from shrinking: the text says so, its sign with App.5's plus would do the opposite.
-D9   App.62 subtracts a positive mean of the bias update: again the text decides.  App.63's 1/2 is the release's.
+D8   App.59, printed "merge - Wu relu(merge . Wu)": merge + Wu relu(-merge . Wu).  The text wants updates that do not
+     shrink W; the printed sign, with App.5's plus, would do the opposite.
+D9   App.62, printed "base - relu(-mean base)": base - relu(mean base), so that biases cannot drift into the linear regime,
+     as the text wants.  App.63's 1/2 is the release's.
 D10  theta starts truncated normal with sd 1 / sqrt(fan in), offsets zero, merge 0.1 (release's layer defaults).
-D11  At evaluation every batch norm uses the statistics of one fixed unlabelled batch of training inputs.
+D11  Features that are evaluated (`features`) take their statistics from one fixed unlabelled batch of training inputs.
 """
 import sys
 from collections import namedtuple
 
 import autograd.numpy as np
 
-from ops.rule import checks, compute_h as hidden, conv, dense, error, primitive, ridge, theta_file, updates
-from ops.rule.activations import activation_named
+from ops.rule import checks, compute_h as hidden, dense, error, ridge, theta_file, updates
+from ops.rule.activations import activation_named, relu, sigmoid
+from ops.rule.conv import BATCH, UNIT
 from ops.rule.fast import fast
-from ops.rule.primitive import gradient, remat
+from ops.rule.primitive import EPS, gradient, remat
 
-BATCH, UNIT = conv.BATCH, conv.UNIT  # axes of a hidden tensor that ConvBatch and ConvUnit run along
-EPS = primitive.EPS  # 1e-6, inside every root
 READOUTS = ("zero", "rbf", "first", "lin_lower", "sqr_lower", "lin_upper", "sqr_upper")
 
 Layer = namedtuple("Layer", "W b V")
@@ -99,6 +101,7 @@ def unsupervised_update(phi, x, theta, lr=3e-4, norm_eps=1.0, activation="relu")
 
     lr is lambda_phi_lr, norm_eps the 1 of App.60.  Raises ValueError where theta, phi and x do not fit.
     """
+    phi = [Layer(*layer) for layer in phi]
     xs, zs, ds, hs = hidden_states(phi, x, theta, activation)               # (App.2-3, 27-34)
     deltas = compute_delta_weight(phi, xs, hs, theta, norm_eps)             # (App.4)
     return [Layer(*(moving_average(p, delta, lr) for p, delta in zip(*pair))) for pair in zip(phi, deltas)]
@@ -113,7 +116,7 @@ def moving_average(p, delta, lr):
 # --- G.2 Base model (App.8-16) --------------------------------------------------------------------
 def base_model(phi, x, activation="relu"):
     """f(x; phi): x [..., B, N^0] -> x^0..x^L and z^0..z^L, lists of [..., B, N^l]; z^0, not defined, is zeros."""
-    act = relu if activation == "relu" else activation_named(activation)
+    act = activation_named(activation)
     xs, zs = [x], [np.zeros(x.shape, x.dtype)]
     for W, b, _ in phi:
         z = base_layer(xs[-1], W, b)                                        # (App.13)
@@ -136,16 +139,6 @@ def batch_norm(u, axes, of=None):
     return (u - mean) / np.sqrt(variance + EPS)
 
 
-def relu(u):
-    """max(u, 0), any shape; NaN stays NaN, the derivative at 0 is 0."""
-    return u * (u > 0)
-
-
-def sigmoid(u):
-    """1 / (1 + exp(-u)), any shape, without overflow."""
-    return 0.5 * (np.tanh(0.5 * u) + 1)
-
-
 def features(phi, x, reference_batch, activation="relu"):
     """x^L [n, N^L] of x [n, N^0]; every batch norm has the statistics of `reference_batch` [m, N^0] (D11)."""
     act, ref = activation_named(activation), reference_batch
@@ -157,10 +150,10 @@ def features(phi, x, reference_batch, activation="relu"):
 
 # --- G.3 MetaObjective (App.17-26) ----------------------------------------------------------------
 def meta_objective(phi, xa, ya, xb, yb, ridge=0.1, cosine=True):
-    """How badly a ridge readout of x^L, fitted on (xa, ya), predicts (xb, yb): a scalar, 0 perfect, 2 chance.
+    """How badly a ridge readout of x^L, fitted on (xa, ya), predicts (xb, yb): a scalar (App.17).
 
     xa, xb [..., K, N^0]; ya, yb [..., K, targets], one-hot classes first.  Leading axes are pairs of batches,
-    averaged.  cosine=False, the workshop paper's form, leaves the rows of p as long as they are.
+    averaged.  0 is perfect, 2 chance; cosine=False, the workshop paper's form (chance 1), does not scale rows of p.
     """
     p = predictions(phi, xa, ya, xb, ridge)                                 # (App.18-24)
     return prediction_error(p, normalise_targets(yb), cosine)               # (App.25-26)
@@ -196,7 +189,10 @@ def with_ones(x):
 
 @fast(ridge.solve_ridge)
 def solve_ridge(A, y, ridge):
-    """C of A [..., K, F], y [..., K, targets] -> [..., F, targets]; NaN where the matrix is singular."""
+    """C of A [..., K, F], y [..., K, targets] -> [..., F, targets].
+
+    The kernel solves in float64, and gives NaN where the matrix is singular and this raises LinAlgError.
+    """
     At = np.swapaxes(A, -1, -2)
     return np.linalg.solve(np.matmul(At, A) + ridge * np.eye(A.shape[-1], dtype=A.dtype), np.matmul(At, y))  # (App.23)
 
@@ -220,7 +216,8 @@ def hidden_states(phi, x, theta, activation="relu"):
 
     Raises ValueError where theta, phi and x do not fit.
     """
-    phi = checks.check_fit(theta, phi, x, theta_shapes, Layer)
+    phi = [Layer(*layer) for layer in phi]
+    checks.check_fit(theta, phi, x, theta_shapes)
     L = len(phi)
     xs, zs = base_model(phi, x, activation)                                 # (App.28)
     ds, hs = [None] * (L + 1), [None] * (L + 1)
@@ -244,7 +241,7 @@ def next_d(d, z, h, V, theta):
 
 # --- G.5 Weight updates (App.35-55) ---------------------------------------------------------------
 def low_rank_readout(ha, hb, theta, name):
-    """LowRR(ha, hb; Theta): ha [B, Na, H], hb [B, Nb, H] -> [Na, Nb], Theta = {Pa, Pb} [H, R] of readout `name`."""
+    """LowRR(ha, hb; Theta) (App.35-37): ha [B, Na, H], hb [B, Nb, H] -> [Na, Nb], Theta = {Pa, Pb} [H, R] of readout `name`."""
     ra = np.dot(ha, theta[f"readout/{name}/pa"])                            # (App.38)
     rb = np.dot(hb, theta[f"readout/{name}/pb"])                            # (App.39)
     B, _, R = ra.shape
@@ -281,9 +278,10 @@ def planes(W, x_lower, x, h_lower, h, theta):
 # --- G.6 Application of the weight terms (App.57-64) ----------------------------------------------
 def delta_weight(W, x_lower, x, h_lower, h, theta, norm_eps):
     """DeltaW^l [I, J], arguments as of `planes`; norm_eps is the 1 of App.60."""
-    normed = [p / np.sqrt(1 + np.mean(p ** 2, axis=0)) for p in planes(W, x_lower, x, h_lower, h, theta)]  # (App.57, D5)
+    ten = planes(W, x_lower, x, h_lower, h, theta)
+    normed = [p / np.sqrt(1 + np.mean(p ** 2, axis=0)) for p in ten]        # (App.57, D5)
     merge = sum(theta["merge"][i] * p for i, p in enumerate(normed)) / 10   # (App.58)
-    Wu = W / np.sqrt(np.sum(W ** 2) + EPS)
+    Wu = W / np.sqrt(np.sum(W ** 2) + EPS)                                  # (in App.59)
     orth = merge + Wu * relu(-np.sum(merge * Wu))                           # (App.59, D8)
     return orth / np.sqrt(norm_eps + np.mean(orth ** 2))                    # (App.60)
 
@@ -297,8 +295,9 @@ def delta_bias(h, theta):
 
 @fast(updates.compute_delta_weight)
 def compute_delta_weight(phi, xs, hs, theta, norm_eps=1.0):
-    """ComputeDeltaWeight: a list of `Layer(DeltaW, Delta b, DeltaV)` over l = 1..L, of xs and hs over l = 0..L (App.64)."""
-    deltas, standard = [], [batch_norm(x, 0) for x in xs]
+    """ComputeDeltaWeight (App.64): a list of `Layer(DeltaW, Delta b, DeltaV)`, l = 1..L, of xs and hs, l = 0..L."""
+    deltas = []
+    standard = [batch_norm(x, 0) for x in xs]                               # (in App.46-47, D5)
     for l, (W, b, V) in enumerate(phi, start=1):
         of = (standard[l - 1], standard[l], hs[l - 1], hs[l], theta, norm_eps)
         deltas.append(Layer(delta_weight(W, *of), delta_bias(hs[l], theta), delta_weight(V, *of)))
@@ -320,10 +319,10 @@ def conv_bn_relu(m, theta, name, axis):
 
 @fast(hidden.top_d)
 def top_d(xL, theta):
-    """d^L = TopD(x^L): xL [B, N^L] -> [B, N^L, delta].  The unit convolutions tie theta to one batch size."""
+    """d^L = TopD(x^L) (App.65): xL [B, N^L] -> [B, N^L, delta].  The unit convolutions tie theta to one batch size."""
     m0 = xL[:, :, None]                                                     # (App.66)
     m2 = conv_bn_relu(m0, theta, "top_d/conv1", BATCH)                      # (App.67-68)
-    m2 = np.transpose(m2, (2, 1, 0))                                        # [T, N, B]: S = B makes the batch the channels
+    m2 = np.transpose(m2, (2, 1, 0))                                        # [T, N, B]: the batch as channels
     m4 = conv_bn_relu(m2, theta, "top_d/unit1", UNIT)                       # (App.70-71)
     m6 = conv_bn_relu(m4, theta, "top_d/unit2", UNIT)                       # (App.72-73)
     m6 = np.transpose(m6, (2, 1, 0))                                        # [B, N, T] again
@@ -344,7 +343,7 @@ def stats(W, axis):
 
 @fast(hidden.compute_h)
 def compute_h(d, x, z, W, W_above, b, theta):
-    """h^l = ComputeH(d^l, x^l, z^l, W^l, W^(l+1), b^l): d [B, N, delta]; x, z [B, N]; b [N] -> [B, N, H].
+    """h^l = ComputeH(d^l, x^l, z^l, W^l, W^(l+1), b^l) (App.80): d [B, N, delta]; x, z [B, N]; b [N] -> [B, N, H].
 
     W is None for l = 0 and W_above for l = L: the statistics of what is not defined are zeros.
     """

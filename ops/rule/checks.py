@@ -5,9 +5,8 @@ from ops.errors import InputError
 from ops.rule.theta_file import theta_dims, validate_theta
 
 
-def check_fit(theta, phi, x, shapes_of, layer):
-    """phi as a list of `layer`s.  Raises InputError unless the batch x [B, N^0], phi and theta fit in size and dtype."""
-    phi = [layer(*parts) for parts in phi]
+def check_fit(theta, phi, x, shapes_of):
+    """Raise InputError unless the batch x [B, N^0], phi and theta fit in size and dtype."""
     validate_theta(theta, shapes_of, finite=False)  # a NaN shows in J; the kernels trust shapes
     B = theta_dims(theta)["batch_size"]
     if x.ndim != 2 or x.shape[0] != B:
@@ -18,7 +17,6 @@ def check_fit(theta, phi, x, shapes_of, layer):
     if len(dtypes) != 1:
         names = ", ".join(sorted(map(str, dtypes)))
         raise InputError(f"x, phi and theta must share one dtype, float32 or float64; got {names}")
-    return phi
 
 
 def check_phi(phi, inputs):
@@ -35,7 +33,7 @@ def check_phi(phi, inputs):
 def check_labelled(labelled, x):
     """Raise InputError unless (xa, ya, xb, yb) are [U, M, K, .] batches for the U unlabelled batches x."""
     shapes = ", ".join(str(np.shape(a)) for a in labelled)
-    if len(x) == 0 or len(labelled) != 4 or any(np.ndim(a) != 4 for a in labelled):
+    if len(x) == 0 or len(labelled) != 4 or np.size(labelled[0]) == 0 or any(np.ndim(a) != 4 for a in labelled):
         raise InputError(f"labelled batches have shapes {shapes} for {len(x)} unlabelled ones; want four of [U, M, K, .]")
     xa, ya, xb, yb = (a.shape for a in labelled)
     if not (xa[:3] == ya[:3] and xb[:3] == yb[:3] and xa[:2] == xb[:2] == (len(x), xb[1])

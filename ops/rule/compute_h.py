@@ -49,6 +49,8 @@ def _top_d_vjp(g, tape, wanted):
 def _top_d(xL, *weights, tape=NO_TAPE):
     (B, N), T, keep = xL.shape, weights[0].shape[2], tape is not NO_TAPE
     weights = [np.ascontiguousarray(a) for a in weights]
+    if len(xL) != weights[2].shape[1]:
+        raise ValueError(f"theta is tied to batches of {weights[2].shape[1]} (top_d/unit1), but x^L has shape {xL.shape}")
     shapes, runs, first, kept = ((B, N), (T, N), (B, N)), np.ascontiguousarray(xL).reshape(1, -1), [], []
     for i, (axes, of) in enumerate(zip(_AXES, _OF)):
         first.append(runs if i == 0 else _turned(runs, shapes[i - 1]))
@@ -143,14 +145,20 @@ def _compute_h_vjp(g, tape, wanted):
     of_m1, of_beta = batch_norm_runs_vjp(g[normed], xhat, beta, -np.inf, inv)
     of_m1, tiled = of_m1.reshape(-1, B, N).copy(), g.reshape(-1, B, N)
     of_below, of_above = _weight_stats_vjp(tiled[:STATS].sum(axis=1), s, rms, below, above, (3 in wanted, 4 in wanted))
-    return {0: of_m1[4:].transpose(1, 2, 0), 1: of_m1[0], 2: of_m1[1], 3: of_below,
-            4: None if of_above is None else of_above.T, 5: tiled[-1].sum(axis=0), 6: of_beta} | dict(enumerate(of_weights, start=7))
+    grads = [of_m1[4:].transpose(1, 2, 0), of_m1[0], of_m1[1], of_below, None if of_above is None else of_above.T,
+             tiled[-1].sum(axis=0), of_beta, *of_weights]
+    return dict(enumerate(grads))
 
 
 @block(vjp=_compute_h_vjp, large=True)
 def _compute_h(d, x, z, W, W_above, b, *weights, tape=NO_TAPE):
     (B, N), weights, D, dtype = x.shape, [np.ascontiguousarray(a) for a in weights], d.shape[2], x.dtype
-    below, above = (None if M is None else np.ascontiguousarray(M) for M in (W, None if W_above is None else W_above.T))
+    turned = None if W_above is None else W_above.T
+    below, above = (None if M is None else np.ascontiguousarray(M) for M in (W, turned))
+    units = {N} | {M.shape[1] for M in (below, above) if M is not None}
+    if d.shape != (B, N, len(weights[0]) - 4) or z.shape != x.shape or b.shape != (N,) or units != {N}:
+        raise ValueError(f"compute_h: x {x.shape}, z {z.shape}, d {d.shape}, b {b.shape}, beta {weights[0].shape} and "
+                         f"weights of {sorted(units)} units do not fit")
     s, rms = _weight_stats(below, above, N, dtype)                         # (App.85-92)
     m3, m1 = np.empty((13 + D, B, N), dtype), scratch("m1", (4 + D, B, N), dtype)
     m1[0], m1[1], m1[2:4], m1[4:] = x, z, position_code(N, dtype)[:, None], d.transpose(2, 0, 1)  # (App.81-84)

@@ -138,6 +138,8 @@ def _tiles(first, end, height):
 def convolve(runs, w, shape, axis, out):
     """Cross-correlation of runs [C, B N] with w [K, C, S] along `axis`, into `out` [S, B N]; shape = (B, N)."""
     taps, channels, S = w.shape
+    if len(runs) != channels:
+        raise ValueError(f"convolution: input of {len(runs)} channels does not fit kernel {w.shape}, [K, C, S]")
     below_each_other, layout = w.reshape(taps * channels, S).T, _layout(shape, axis)
 
     def part(first, end):
@@ -196,6 +198,8 @@ def chain(runs, shape, axes, weights, keep):
     kept = []
     for i, (axis, w, beta) in enumerate(zip(axes, weights[::2], weights[1::2])):
         size = (w.shape[2], runs.shape[1])
+        if beta.shape != size[:1]:
+            raise ValueError(f"convolution: offset {beta.shape} does not fit kernel {w.shape}, [K, C, S]")
         xhat = np.empty(size, runs.dtype) if keep else scratch("xhat", size, runs.dtype)
         convolve(runs, w, shape, axis, xhat)
         last = i == len(axes) - 1  # what only the next convolution reads goes into a buffer used again

@@ -1,6 +1,7 @@
 """The error signal on its way down a layer (App.31-33) as a primitive."""
 import numpy as np
 
+from ops.rule.activations import sigmoid
 from ops.rule.conv import channels_first, channels_last
 from ops.rule.primitive import EPS, NO_TAPE, block, kernel
 from ops.rule.threads import in_parts, matmul, product
@@ -70,7 +71,8 @@ def normalise_channels_vjp(g, d, inv, first, end, out):
 
 
 def _next_d_vjp(g, tape, wanted):
-    d, gate, h, V, E, delta, below, inv, shape = (tape[k] for k in ("d", "gate", "h", "V", "E", "delta", "below", "inv", "shape"))
+    d, gate, h, V, E, delta, below, inv, shape = (
+        tape[k] for k in ("d", "gate", "h", "V", "E", "delta", "below", "inv", "shape"))
     g, of_d_hat = channels_first(g), np.empty_like(below)
     in_parts(lambda i, k: normalise_channels_vjp(g, below, inv, i, k, of_d_hat), g.shape[1], 8 * g.size)
     rows = of_d_hat.reshape(-1, V.shape[0])
@@ -90,8 +92,11 @@ def _next_d_vjp(g, tape, wanted):
 
 @block(vjp=_next_d_vjp, large=True)
 def _next_d(d, z, h, V, E, e, *, tape=NO_TAPE):
+    if not (d.shape[:2] == z.shape == h.shape[:2] and V.shape[1] == z.shape[1] and e.shape == E.shape[1:]
+            and E.shape == (h.shape[2], d.shape[2])):
+        raise ValueError(f"next_d: d {d.shape}, z {z.shape}, h {h.shape}, V {V.shape}, E {E.shape}, e {e.shape} do not fit")
     d, h, shape = channels_first(d), channels_first(h), z.shape
-    gate = 0.5 * (np.tanh(0.5 * np.ascontiguousarray(z).reshape(-1)) + 1)
+    gate = sigmoid(np.ascontiguousarray(z).reshape(-1))
     delta = product(E.T, h)
     in_parts(lambda i, k: add_gated(d, gate, e, i, k, delta), len(gate), 8 * d.size)   # (App.31)
     d_hat = product(delta.reshape(-1, V.shape[1]), V.T).reshape(len(d), -1)            # (App.32)

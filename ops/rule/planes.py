@@ -3,6 +3,8 @@
 W and V lie side by side, [2, I, J]: readouts and the Hebbian plane are shared by both, and what they share
 is computed once.  Without a tape the planes exist for a block of columns at a time only.
 """
+from types import SimpleNamespace
+
 import numpy as np
 
 from ops.rule.primitive import EPS, NO_TAPE, block, kernel
@@ -130,7 +132,8 @@ def _merge_columns(Wn, sq_all, columns, feed, hebb, lower, upper, merge, out):
     fill_local_planes(part, _gate(part), feed, hebb, planes, sq)
     sq_all = sq if sq_all is None else sq_all
     products(*_times(lower[0], part, planes[6]), *_times(lower[1], sq, planes[7]),              # (App.49, 51)
-             *_times(Wn, upper[0][:, columns], planes[8]), *_times(sq_all, upper[1][:, columns], planes[9]))  # (App.53, 55)
+             *_times(Wn, upper[0][:, columns], planes[8]),                                      # (App.53)
+             *_times(sq_all, upper[1][:, columns], planes[9]))                                  # (App.55)
     sign = np.sign(part)
     planes[7] *= sign                                                       # (D7)
     planes[9] *= sign
@@ -140,7 +143,10 @@ def _merge_columns(Wn, sq_all, columns, feed, hebb, lower, upper, merge, out):
 
 
 def _merged(Wn, feed, hebb, lower, upper, merge, keep):
-    """(1/10 sum_i merge_i plane_i / sqrt(1 + mean over rows of plane_i^2), [2, I, J]; what `_merged_vjp` needs if `keep`)."""
+    """(1/10 sum_i merge_i plane_i / sqrt(1 + mean over rows of plane_i^2), [2, I, J]; what `_merged_vjp` needs).
+
+    The second if `keep`; otherwise it may be None.
+    """
     rows, columns = Wn.shape[1:]
     out, width = np.empty_like(Wn), max(1, BLOCK_FLOATS // (2 * rows))
     if keep or columns <= width:
@@ -216,21 +222,19 @@ def _finish_vjp(g, delta, merged, W, inv, push, scale):
 
 
 def _delta_weights_vjp(g, tape, wanted):
-    WV, Wn, inv_W, delta, merged, finish, x_lower, x, low, up, feed, lower, upper, merge, of_planes = (tape[k] for k in (
-        "WV", "Wn", "inv_W", "delta", "merged", "finish", "x_lower", "x", "low", "up", "feed", "lower", "upper", "merge",
-        "planes"))
-    flat = (2, -1)
-    g_merged, g_WV = _finish_vjp(np.stack(g).reshape(flat), delta, merged, WV.reshape(flat), *finish)
+    t, B = SimpleNamespace(**tape), len(tape["x"])
+    shape, flat = t.WV.shape, t.WV.reshape(2, -1)
+    g_merged, g_flat = _finish_vjp(np.stack(g).reshape(2, -1), t.delta, t.merged, flat, *t.finish)
     g_Wn, g_feed, g_hebb, g_lower, g_upper, g_merge = _merged_vjp(
-        g_merged.reshape(WV.shape), Wn, feed, lower, upper, merge, *of_planes)
-    of_Wn = np.empty_like(WV)
-    scaled_columns_vjp(g_Wn, WV, inv_W, WV.dtype.type(1), of_Wn)
-    g_WV = g_WV.reshape(WV.shape) + of_Wn
-    g_low, g_up = readouts_vjp(g_feed, g_lower, g_upper, low, up)
-    of_x_lower, of_x = np.empty_like(x_lower), np.empty_like(x)
-    products((x, g_hebb.T, of_x_lower), (x_lower, g_hebb, of_x))
-    B = x.dtype.type(len(x))
-    return {0: g_WV[0], 1: g_WV[1], 2: of_x_lower / B, 3: of_x / B, 4: g_low, 5: g_up, 6: g_merge}
+        g_merged.reshape(shape), t.Wn, t.feed, t.lower, t.upper, t.merge, *t.planes)
+    g_WV = np.empty_like(t.WV)
+    scaled_columns_vjp(g_Wn, t.WV, t.inv_W, t.WV.dtype.type(1), g_WV)
+    g_WV += g_flat.reshape(shape)
+    g_low, g_up = readouts_vjp(g_feed, g_lower, g_upper, t.low, t.up)
+    g_hebb /= t.x.dtype.type(B)
+    g_x_lower, g_x = np.empty_like(t.x_lower), np.empty_like(t.x)
+    products((t.x, g_hebb.T, g_x_lower), (t.x_lower, g_hebb, g_x))
+    return {0: g_WV[0], 1: g_WV[1], 2: g_x_lower, 3: g_x, 4: g_low, 5: g_up, 6: g_merge}
 
 
 @block(vjp=_delta_weights_vjp, large=True)
@@ -240,6 +244,10 @@ def delta_weights(W, V, x_lower, x, low, up, merge, e, *, tape=NO_TAPE):
     x_lower [B, I], x [B, J]: x^(l-1), x^l standardised; low [7, R B, I], up [7, R B, J]: h^(l-1), h^l projected;
     merge [10]; e the constant of App.60.
     """
+    if not (low.shape[1:] + up.shape[1:] == (len(low[0]), W.shape[0], len(low[0]), W.shape[1]) and W.shape == V.shape
+            and x_lower.shape + x.shape == (len(x), W.shape[0], len(x), W.shape[1]) and merge.shape == (N_PLANES,)):
+        raise ValueError(f"delta_weights: W {W.shape}, V {V.shape}, x {x_lower.shape} and {x.shape}, readouts {low.shape} "
+                         f"and {up.shape}, merge {merge.shape} do not fit")
     WV, merge = np.stack([W, V]), np.ascontiguousarray(merge)
     inv_W = np.empty((2, WV.shape[2]), WV.dtype)
     inverse_rms_columns(WV, WV.dtype.type(EPS), inv_W)
@@ -248,6 +256,6 @@ def delta_weights(W, V, x_lower, x, low, up, merge, e, *, tape=NO_TAPE):
     merged, planes = _merged(Wn, feed, hebbian(x_lower, x), lower, upper, merge, tape is not NO_TAPE)  # (App.41-58)
     merged = merged.reshape(2, -1)
     delta, *finish = _finish(merged, WV.reshape(2, -1), e)                  # (App.59-60)
-    tape.update(WV=WV, Wn=Wn, inv_W=inv_W, delta=delta, merged=merged, finish=finish, x_lower=x_lower, x=x, low=low, up=up,
-                feed=feed, lower=lower, upper=upper, merge=merge, planes=planes)
+    tape.update(WV=WV, Wn=Wn, inv_W=inv_W, delta=delta, merged=merged, finish=finish, x_lower=x_lower, x=x, low=low,
+                up=up, feed=feed, lower=lower, upper=upper, merge=merge, planes=planes)
     return tuple(delta.reshape(WV.shape))

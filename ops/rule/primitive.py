@@ -15,6 +15,7 @@ again in the backward pass; a function marked `remat` does so with all of its bl
 import contextlib
 import functools
 import gc
+import inspect
 
 import numpy as np
 from autograd.core import VJPNode, add_outgrads
@@ -32,7 +33,7 @@ kernel = functools.partial(njit, cache=True, nogil=True, fastmath={"reassoc", "c
 
 EPS = 1e-6  # inside every root of the rule (D1; App.33, App.85-95)
 BUDGET = 600 << 20  # bytes: three inner steps at the paper's sizes
-_budget = BUDGET  # half of it once a function is to run again: its gradients need room too
+_budget = BUDGET  # of blocks: a function that runs again may add a third to what is held, its gradients need room too
 _held = 0  # bytes that tapes and what they connect hold now, or would if none had been forgotten
 
 
@@ -51,14 +52,18 @@ def block(vjp, large=False):
     """Decorator: make `forward(*args, tape)` an autograd primitive with VJP `vjp(g, tape, wanted)`.
 
     What it holds is counted if `large`, which costs a few microseconds.
-    Arguments are positional; those that are not arrays (an axis, a name) are never asked for a gradient.
+    Arguments that are not arrays (an axis, a name) are never asked for a gradient.
     What `autograd.extend.primitive` and `defvjp_argnums` do, in a third of the time: a meta-gradient at the
     laptop's sizes is hundreds of small calls.  Forward mode and gradients of gradients are not defined.
     """
 
     def decorate(forward):
+        signature = inspect.signature(forward)
+
         @functools.wraps(forward)
-        def op(*args):
+        def op(*args, **named):
+            if named:
+                args = signature.bind(*args, tape=None, **named).args
             boxed = [i for i, a in enumerate(args) if isbox(a)]
             if not boxed:
                 return forward(*args, tape=NO_TAPE)
@@ -80,6 +85,8 @@ def block(vjp, large=False):
                 return [grads[i] for i in boxed]
 
             trace, parents = args[boxed[0]]._trace, [args[i]._node for i in boxed]
+            if any(args[i]._trace != trace for i in boxed):
+                raise ValueError(f"{forward.__name__}: gradients of gradients are not defined")
             pull_back = _watched(pull_back)
             if type(out) is tuple:
                 return _boxed_parts(out, trace, parents, pull_back)
@@ -241,11 +248,11 @@ def gradient(fun, tree):
 def remat(fun):
     """Decorator for a function of trees: once tapes hold more than BUDGET, its arguments alone are kept.
 
-    The backward pass then runs it again, recording this time: memory for time, and the same numbers.
+    The backward pass then runs it again, recording this time: memory for time, and the same numbers.  What is to be
+    differentiated must be an argument of it.
     """
     @functools.wraps(fun)
     def rematerialised(*args):
-        global _budget
         leaves, rebuild = flatten(args)
         at = [i for i, a in enumerate(leaves) if isbox(a)]
         if not at:
@@ -261,11 +268,13 @@ def remat(fun):
         outs, roots = recorded_again()
         differentiable = [i for i, out in enumerate(outs) if isbox(out)]
         results, recorded = [getval(out) for out in outs], (outs, roots)
-        if _held > _budget:
-            recorded, _budget = None, BUDGET // 2
+        if _held > BUDGET:
+            recorded = None
             _release(_held - before - _bytes(results, set()))
 
         def pull_back(gs):
+            global _budget
+            _budget = _held + BUDGET // 3
             outs, roots = recorded or recorded_again()
             return _pull_back([(outs[i], g) for i, g in zip(differentiable, gs)], roots)
 

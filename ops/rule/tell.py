@@ -9,11 +9,10 @@ import sys
 
 import numpy as np
 
-from ops.rule.fast import use_definitions
+from ops.rule.fast import definitions_in_use, use_definitions
 from ops.rule.primitive import flatten
 
 NUMBERED = re.compile(r"#.*?\((?P<number>(?:in )?(?:App\.|D)\d[^)]*)\)")
-WIDTH = 150
 SIZES, B, DIMS = [6, 5, 4], 4, dict(hdims=4, delta=3, top=4, rank=2)
 
 
@@ -27,7 +26,7 @@ class Teller:
         self.lines = text.splitlines()
         self.statement_at = {}  # the statement that is on a line, the innermost one
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, (ast.Assign, ast.Return, ast.Expr)):
+            if isinstance(node, (ast.Assign, ast.Return)):
                 self.statement_at.update(dict.fromkeys(range(node.lineno, node.end_lineno + 1), node))
 
     def run(self, fun, *args):
@@ -63,17 +62,18 @@ class Teller:
         if isinstance(statement, ast.Return):
             of = [("-> " + frame.f_code.co_name, arg)]
         else:
-            targets = [t for target in statement.targets for t in (target.elts if isinstance(target, ast.Tuple) else [target])]
+            target, = statement.targets
+            targets = target.elts if isinstance(target, ast.Tuple) else [target]
             of = [(name, eval(name, frame.f_globals, frame.f_locals)) for name in map(ast.unparse, targets)]
         code = ast.unparse(statement)
         for i, (name, value) in enumerate(of):
             number = f"({comment['number']})" if i == 0 else ""
             shape, size = described(value)
-            line = f"  {number:<22} {name:<19} {shape:<26} {size:>7}  {code if i == 0 else ''}".rstrip()
-            print(line if len(line) <= WIDTH else line[:WIDTH - 3] + "...")
+            print(f"  {number:<22} {name:<19} {shape:<26} {size:>7}  {code if i == 0 else ''}".rstrip())
 
     def _head(self, statement, frame):
-        title = next((line for line in self.lines[statement.lineno::-1] if line.startswith("# --- ")), "").strip("# -")
+        titles = (line for line in self.lines[statement.lineno::-1] if line.startswith("# --- "))
+        title = next(titles, "").strip("# -")
         if (title, frame.f_code.co_name) != self.section:
             self.section = title, frame.f_code.co_name
             print(f"\n{frame.f_code.co_name}, {title}")
@@ -90,6 +90,7 @@ def described(value):
 
 def tell(um):
     """Tell an update, J and its gradient; um: the module unsup_meta, which may be running as a program."""
+    before = definitions_in_use()
     use_definitions()
     rng = np.random.default_rng(0)
     theta, phi = um.init_theta(rng, B, **DIMS, dtype=np.float64), um.init_phi(rng, SIZES, np.float64)
@@ -102,9 +103,11 @@ def tell(um):
     J = teller.run(um.meta_objective, new, xa, y, xb, y)
     print(f"\nJ after this update: {J:.6f} (0 is perfect, 2 chance)")
     labelled = tuple(a[None, None] for a in (xa, y, xb, y))
+    use_definitions(before)
     J, grad, _ = um.meta_gradient(theta, phi, x[None], labelled, *settings)
     step = {name: 1e-8 * rng.standard_normal(a.shape) for name, a in theta.items()}
-    ahead, behind = (um.unroll({name: theta[name] + sign * step[name] for name in theta}, phi, x[None], labelled, *settings)[0]
-                     for sign in (1, -1))
+    moved = ({name: theta[name] + sign * step[name] for name in theta} for sign in (1, -1))
+    ahead, behind = (um.unroll(other, phi, x[None], labelled, *settings)[0] for other in moved)
     claimed = sum(np.sum(grad[name] * step[name]) for name in theta) / 1e-8
-    print(f"dJ/dtheta along a random direction: {claimed:.7f} by the gradient, {(ahead - behind) / 2e-8:.7f} by a finite difference")
+    print(f"dJ/dtheta along a random direction: {claimed:.7f} by the gradient, {(ahead - behind) / 2e-8:.7f} by a finite "
+          "difference")

@@ -12,6 +12,7 @@ from ops.rule.fast import FAST
 from ops.rule.primitive import flatten
 
 SEEDS = (0, 1)
+LARGE = (um.embeddings, um.next_d, um.compute_delta_weight, um.top_d, um.compute_h)  # whose tapes are counted
 every_case = pytest.mark.parametrize("name", CASES)
 
 
@@ -50,21 +51,35 @@ def test_every_fast_function_has_cases():
     assert {fun for fun, _, _ in CASES.values()} == set(FAST.values())
 
 
-def test_kernels_are_called_as_their_definitions_are():
-    for fun in FAST.values():
-        of = lambda f: [(p.name, p.default) for p in inspect.signature(f).parameters.values() if p.name != "tape"]
-        assert of(fun.kernel) == of(fun.definition)
+@every_case
+def test_kernels_are_called_as_their_definitions_are(name):
+    fun, args, _ = drawn(name)
+    parameters = inspect.signature(fun.definition).parameters
+    kernel = [p for p in inspect.signature(fun.kernel).parameters.values() if p.name != "tape"]
+    assert [(p.name, p.default) for p in kernel] == [(p.name, p.default) for p in parameters.values()]
+    by_name = values(lambda: fun.kernel(**dict(zip(parameters, args))), [])
+    assert all(np.array_equal(a, b) for a, b in zip(by_name, values(fun.kernel, args)))
 
 
 @every_case
 @pytest.mark.parametrize("dtype, tol", [(np.float64, 1e-10), (np.float32, 1e-3)])
-def test_value_and_vjp_equal_the_definition(name, dtype, tol):
+def test_value_and_vjp_equal_the_definition(name, dtype, tol, monkeypatch):
+    precisions, pull_back = set(), primitive._pull_back
+
+    def noted(ends, roots):
+        grads = pull_back(ends, roots)
+        precisions.update(g.dtype for g in grads if g is not None)
+        return grads
+
+    monkeypatch.setattr(primitive, "_pull_back", noted)  # `gradient` makes all of one precision afterwards
     for seed in SEEDS:
         fun, args, wanted = drawn(name, seed)
         narrow = as_dtype(args, dtype)
         gs = cotangents(fun.kernel, args, seed)
         outs, grads = run_vjp(fun.kernel, narrow, [g.astype(dtype) for g in gs], wanted)
+        assert precisions == {np.dtype(dtype)}
         want, want_grads = run_vjp(fun.definition, args, gs, wanted)
+        precisions.clear()
         alone = values(fun.kernel, narrow)
         assert len(outs) == len(want) and all(np.asarray(a).dtype == dtype for a in outs)
         for a, b, c in zip(outs, alone, want):
@@ -123,6 +138,15 @@ def test_check_refuses_one_wrong_leaf_and_names_it(name, factor):
         copy = with_scaled_gradients(fun.kernel, lambda i: factor if i == wrong else 1.0)
         with pytest.raises(AssertionError, match=f"leaf {wrong}: VJP"):
             check_vjp(copy, args, [wrong], other_rng())
+
+
+@pytest.mark.parametrize("name", ["top_d 5 4 3", "compute_h, both", "next_d 3 4 5 5 2", "compute_delta_weight, two layers"])
+def test_check_refuses_one_wrong_entry(name):
+    fun, args, wanted = drawn(name)
+    shapes = [np.shape(a) for a in flatten(args)[0]]
+    doubled_first = lambda i: 1.0 + (np.arange(np.prod(shapes[i], dtype=int)) == 0).reshape(shapes[i])
+    with pytest.raises(AssertionError, match="finite differences"):
+        check_vjp(with_scaled_gradients(fun.kernel, doubled_first), args, wanted, other_rng())
 
 
 def test_no_argument_of_any_function_escapes_that():
@@ -233,6 +257,31 @@ def test_planes_of_a_block_of_columns_at_a_time_are_the_same(monkeypatch):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
 
 
+# --- What does not fit, and calls within calls ----------------------------------------------------
+
+
+@pytest.mark.parametrize("name, position, cut", [
+    ("top_d 5 4 3", 0, lambda xL: np.repeat(xL, 40, axis=0)), ("compute_h, both", 0, lambda d: d[..., 1:]),
+    ("compute_h, both", 3, lambda W: W[:, 1:]), ("compute_h, both", 5, lambda b: b[1:]),
+    ("next_d 3 4 5 5 2", 2, lambda h: h[..., 1:]), ("next_d 3 4 5 5 2", 3, lambda V: V[:, 1:]),
+    ("next_d 3 4 5 5 2", 4, lambda theta: theta | {"error/b": theta["error/b"][1:]}),
+    ("compute_h, both", 6, lambda theta: theta | {"compute_h/unit1/beta": theta["compute_h/unit1/beta"][1:]}),
+    ("compute_h, both", 6, lambda theta: theta | {"compute_h/conv1/w": theta["compute_h/conv1/w"][:, 1:]}),
+    ("compute_delta_weight, two layers", 1, lambda xs: [xs[0], xs[1][:, 1:], xs[2]]),
+    ("compute_delta_weight, two layers", 3, lambda theta: theta | {"merge": theta["merge"][1:]})])
+def test_arguments_that_do_not_fit_reach_no_kernel(name, position, cut):
+    fun, args, _ = drawn(name)
+    args[position] = cut(args[position])
+    with pytest.raises(ValueError, match="fit|batches of 5"):
+        fun.kernel(*args)
+
+
+def test_a_gradient_of_a_gradient_is_refused():
+    inner = lambda p: grad(lambda q: um.np.sum(um.moving_average.kernel(p, q, 0.3) ** 2))(np.ones(3))
+    with pytest.raises(ValueError, match="gradients of gradients"):
+        grad(lambda p: um.np.sum(inner(p)))(np.ones(3))
+
+
 # --- Tapes ---------------------------------------------------------------------------------------
 
 
@@ -264,8 +313,11 @@ def test_a_forgotten_tape_changes_nothing(name, monkeypatch):
     fun, args, wanted = drawn(name)
     gs = cotangents(fun.kernel, args)
     kept = run_vjp(fun.kernel, args, gs, wanted)
+    forgotten, of = [], primitive._kept
     monkeypatch.setattr(primitive, "BUDGET", 0)
+    monkeypatch.setattr(primitive, "_kept", lambda *a: (forgotten.append((result := of(*a))[0]), result)[1])
     again = run_vjp(fun.kernel, args, gs, wanted)
+    assert not any(forgotten) and bool(forgotten) == (fun in LARGE)
     assert all(np.array_equal(a, b) for a, b in zip(flatten(again)[0], flatten(kept)[0]))
 
 

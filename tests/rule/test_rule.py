@@ -84,6 +84,13 @@ def test_meta_gradient_changes_none_of_its_arguments():
     assert np.array_equal(problem[2], before[2]) and all(same(a, b) for a, b in zip(problem[1], before[1]))
 
 
+def test_phi_may_be_plain_tuples():
+    theta, phi, x, labelled = random_problem(0, [5, 4, 3], 4)
+    bare = [tuple(layer) for layer in phi]
+    assert um.meta_gradient(theta, bare, x, labelled)[0] == um.meta_gradient(theta, phi, x, labelled)[0]
+    assert np.array_equal(um.unsupervised_update(bare, x[0], theta)[0].W, um.unsupervised_update(phi, x[0], theta)[0].W)
+
+
 def test_two_segments_end_where_one_of_both_lengths_does():
     theta, phi, x, labelled = random_problem(0, [7, 6, 4], 5, U=6)
     _, _, whole = um.meta_gradient(theta, phi, x, labelled, LR)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from checks import as_dtype, random_problem, relative_error, um
-from ops.rule import primitive
+from ops.rule import compute_h, conv, primitive
 
 
 def test_theta_whose_arrays_do_not_fit_is_refused_before_a_kernel_sees_it():
@@ -45,6 +45,19 @@ def test_recomputing_in_the_backward_pass_changes_nothing(kernels, monkeypatch, 
         assert relative_error(again[1][name], kept[1][name]) < tolerance, name
     for a, b in zip(kept[2], again[2]):
         assert all(np.array_equal(u, v) for u, v in zip(a, b))
+
+
+def test_a_step_that_was_forgotten_runs_twice_not_thrice(kernels, monkeypatch):
+    """Its blocks keep their tapes when it runs again; and all that tapes held is released in the end."""
+    theta, phi, x, labelled = random_problem(0, [7, 6, 4], 5, U=6)
+    runs, of = [], conv.chain
+    monkeypatch.setattr(compute_h, "chain", lambda *args: (runs.append(1), of(*args))[1])
+    um.meta_gradient(theta, phi, x, labelled)
+    once = len(runs)
+    monkeypatch.setattr(primitive, "BUDGET", 250_000)  # three steps; a third of it is more than one
+    um.meta_gradient(theta, phi, x, labelled)
+    assert once < len(runs) - once < 1.6 * once
+    assert primitive._held < 10_000  # of blocks that J does not depend on
 
 
 def test_memory_of_an_unroll_does_not_grow_beyond_the_budget(kernels, monkeypatch):
