@@ -32,8 +32,8 @@ keep_freed_memory()
 kernel = functools.partial(njit, cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
 
 EPS = 1e-6  # inside every root of the rule (D1; App.33, App.85-95)
-BUDGET = 600 << 20  # bytes: three inner steps at the paper's sizes
-_budget = BUDGET  # of blocks: a function that runs again may add a third to what is held, its gradients need room too
+BUDGET = 580 << 20  # bytes: three inner steps at the paper's sizes
+_budget = BUDGET  # of blocks: less once a function runs again, when its gradients need room too
 _held = 0  # bytes that tapes and what they connect hold now, or would if none had been forgotten
 
 
@@ -70,6 +70,8 @@ def block(vjp, large=False):
             values, tape, wanted = list(args), {}, frozenset(boxed)
             for i in boxed:
                 values[i] = args[i]._value
+            if large and _held > _budget:
+                tape = NO_TAPE
             out = forward(*values, tape=tape)
             again, size = None, 0
             if large:
@@ -102,7 +104,7 @@ def _kept(tape, out, values):
     global _held
     size = _bytes([out, *tape.values()], {id(_owner(a)) for a in values if isinstance(a, np.ndarray)})
     _held += size
-    return (tape, None, size) if _held <= _budget else (None, values, size)
+    return (tape, None, size) if tape is not NO_TAPE and _held <= _budget else (None, values, size)
 
 
 def _owner(a):
