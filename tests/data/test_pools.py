@@ -211,18 +211,6 @@ def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path):
     assert names == {"letters", "other_one.npz"} | {paths[p].replace("-", "_") for p in paths if "other" not in p}
 
 
-def test_users_files_that_are_refused(tmp_path):
-    path = str(tmp_path / "mine.npz")
-    c, mixture = config(path), parse_mixture(path)
-    refused([path, "no such file"], open_pools, mixture, c)
-    x, y = np.zeros((60, 4, 4), np.uint8), np.arange(60) % 3
-    for words, arrays in ((["no 'y'"], {"x": x}), (["[60, 2, 2, 2, 2]"], {"x": x.reshape(60, 2, 2, 2, 2), "y": y}),
-                          (["x is bool"], {"x": x > 0, "y": y}), (["[59]"], {"x": x, "y": y[1:]}),
-                          (["only the label 0"], {"x": x, "y": y * 0}), (["objects"], {"x": x, "y": y.astype(object)}),
-                          (["NaN", "example 0"], {"x": x * np.nan, "y": y})):
-        np.savez(path, **arrays)
-        refused([path, *words], open_pools, mixture, c)
-
 
 def test_classes_and_images_too_small_for_the_tasks_are_refused_when_opened(tmp_path):
     path = str(tmp_path / "mine.npz")

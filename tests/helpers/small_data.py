@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import unsup_meta as um
+from ops.data import load_dataset
 from ops.data.pool import Pool
 from ops.engine.config import make_config
 from ops.errors import InputError
@@ -37,6 +38,11 @@ def refused(words, call, *args, **kwargs):
     assert "\n" not in text
     for word in [words] if isinstance(words, str) else words:
         assert word in text, text
+
+
+def refused_data(words, folder, name):
+    """`load_dataset(name, folder)` is refused with all the words."""
+    refused(words, load_dataset, name, str(folder))
 
 
 def same_draws(a, b, seed=5, shots=2):

@@ -331,6 +331,7 @@ def test_tasks_of_letters_are_as_ever():
     for image, number, y, z in zip(x[0], numbers, down, right):
         plain = shifted(pool.images[rows[number]].reshape(14, 14), 1 - y, 1 - z)
         assert np.array_equal(image, plain.reshape(-1)[task.permutation])
+    assert np.array_equal(ya.argmax(3), yb.argmax(3)) and (ya[0, 0].argmax(1) == np.repeat(range(10), 3)).all()
     counts = [np.sum(owners == c) for c in task.class_names]
     keys = h.random((1, 10, max(counts)), dtype=np.float32)[0]
     starts = np.cumsum(counts) - counts
