@@ -13,9 +13,9 @@ from ops.data.pool import check_pool
 from ops.data.render import bundled_fonts
 from ops.errors import InputError
 from ops.files import load_npz
-from ops.tasks.mixture import open_pools, parse_mixture, sample_task
-from small_data import (config, make_cifar_binary, make_cifar_python, make_idx, make_imagenet, make_imagenet_train,
-                        make_imdb, make_omniglot, make_user, refused, rng)
+from ops.tasks.mixture import sample_task
+from small_data import (make_cifar_binary, make_cifar_python, make_idx, make_imagenet, make_imagenet_train, make_imdb,
+                        make_omniglot, make_user, open_tasks, refused, rng)
 
 FONTS = {os.path.basename(path): path for path in bundled_fonts()}
 
@@ -84,16 +84,11 @@ def test_a_damaged_file_is_read_or_refused(tmp_path, kind):
     assert count == 60 if kind == "cache of reviews" else count < 60 or kind == "review"
 
 
-# ---- through open_pools
+# ---- pools
 
 def make_fonts(folder):
     (folder / "fonts").mkdir()
     shutil.copy(FONTS["cmtt10.ttf"], folder / "fonts" / "mine.ttf")
-
-
-def options(folder, tasks):
-    fonts = str(folder / "fonts") if tasks == "glyphs" else ""
-    return config(tasks, data_dir=str(folder), font_dir=fonts, shots=1, glyph_ways="10", imagenet_ways="2")
 
 
 POOLS = {
@@ -118,10 +113,11 @@ def test_a_pool_of_a_damaged_file_is_opened_or_refused(tmp_path, monkeypatch, fe
     make, tasks, place = POOLS[kind]
     monkeypatch.chdir(tmp_path)
     make(tmp_path)
-    c, g, opened = options(tmp_path, tasks), rng(len(kind)), 0
-    pool = open_pools(parse_mixture(tasks), c)[tasks]
+    options = {"data_dir": str(tmp_path), "font_dir": str(tmp_path / "fonts") if tasks == "glyphs" else "",
+               "shots": 1, "glyph_ways": "10", "imagenet_ways": "2"}
+    pool, g, opened = open_tasks(tasks, **options)[1][tasks], rng(len(kind)), 0
     (path,) = tmp_path.glob(place)
-    for pools in reads_of_damaged(path, g, lambda: open_pools(parse_mixture(tasks), c), path.name):
+    for c, pools in reads_of_damaged(path, g, lambda: open_tasks(tasks, **options), path.name):
         opened += 1
         check_pool(pools[tasks])
         assert pools[tasks].images.shape[1] == pool.images.shape[1] and pools[tasks].images.dtype == pool.images.dtype

@@ -12,7 +12,7 @@ from ops.data import load_dataset
 from ops.data.pool import Pool
 from ops.engine.config import make_config
 from ops.errors import InputError
-from ops.tasks.mixture import FIXED_TYPES
+from ops.tasks.mixture import FIXED_TYPES, open_pools
 
 TRAIN_TEXTS = {"neg": ["Bad, BAD film.<br /><br />Don't!", "a bad end"], "pos": ["good film", "film zebra apple"]}
 TEST_TEXTS = {"neg": ["unseen words unseen unseen"], "pos": ["Good"]}
@@ -28,6 +28,12 @@ def small_theta(seed=0, batch_size=4):
 
 def config(tasks="letters", **changes):
     return make_config("laptop", {"tasks": tasks} | changes)
+
+
+def open_tasks(tasks="letters", **changes):
+    """(config, pools) of such tasks, opened as for a run."""
+    c = config(tasks, **changes)
+    return c, open_pools(c.tasks, c)
 
 
 def refused(words, call, *args, **kwargs):
