@@ -128,7 +128,6 @@ def test_a_pool_of_a_damaged_file_is_opened_or_refused(tmp_path, monkeypatch, fe
     assert opened == 60 if kind == "cache of glyphs" else opened < 60
 
 
-
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_a_damaged_header_that_asks_for_fewer_rows_is_refused(tmp_path, method):
     path = make_rows(tmp_path / "a.npz", method, 4999, 4999)

@@ -26,7 +26,6 @@ def test_the_folder_is_the_argument_else_the_variable_else_the_cache(tmp_path, m
         assert places.data_dir() == os.path.expanduser("~/.cache/unsup_meta")
 
 
-
 def test_the_embedded_sets_stay_the_default_and_an_unknown_name_lists_all():
     assert list(DATASETS) == ["mnist14", "fashion14"]
     assert set(MORE_DATASETS) == {"mnist28", "fashion28", "mnist14full", "fashion14full", "cifar10",

@@ -194,7 +194,6 @@ def test_a_face_that_shows_one_box_for_many_characters_has_none_of_them(monkeypa
     assert list(render_honest_face("x.ttf", "acdf")) == ["f"]
 
 
-
 def test_distances_of_pictures():
     a, b = np.zeros((2, 196), np.float32), np.zeros((1, 196), np.float32)
     a[0, :4], a[1, 4:8], b[0, :4] = 1, 1, 1

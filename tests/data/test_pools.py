@@ -211,7 +211,6 @@ def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path):
     assert names == {"letters", "other_one.npz"} | {paths[p].replace("-", "_") for p in paths if "other" not in p}
 
 
-
 def test_classes_and_images_too_small_for_the_tasks_are_refused_when_opened(tmp_path):
     path = str(tmp_path / "mine.npz")
     make_user(path, (5,), n=60)  # 20 of each class, 14 of them for training; plain vectors come out the same each time

@@ -115,7 +115,6 @@ def test_training_tasks_never_hold_a_held_out_letter_and_both_cases_only_where_t
     assert len({c.lower() for c in sample_letters_task(rng(), letters_pool(), 30).class_names}) == 20
 
 
-
 def test_letters_tasks_that_are_refused():
     pool = letters_pool()
     refused(["'7'", "not among"], sample_letters_task, rng(), pool, 2, 1, "ab7")
@@ -153,7 +152,6 @@ def test_a_fixed_type_is_ten_of_its_group_and_another_task_as_many_of_all_as_it_
         else:
             seen |= classes
     assert seen == set(range(120))
-
 
 
 def test_fixed_types_and_a_share_of_the_others_are_augmented(glyph_tasks):

@@ -60,11 +60,6 @@ def test_segment_has_the_shapes_and_types_of_a_segment(augmentation, columns):
     assert all(a.min() >= 0 and a.max() <= 1 for a in (x, *batches[::2], batches[1][..., :10]))
 
 
-
-
-
-
-
 def test_task_refuses_too_many_shots_by_name():
     task = numbered_task(class_names=("ant", "bee", "cow"))
     refused(["numbered", "'bee'", "5 images", "6 shots", "5 shots or fewer"], task.labelled, rng(), 6, 1)
