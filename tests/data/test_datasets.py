@@ -11,37 +11,26 @@ from ops.data import (DATASETS, MORE_DATASETS, Dataset, few_shot_draw, load_data
 from ops.data.imagenet16 import read_imagenet16
 from ops.data.labelled import mean_of_2x2, rounded_mean_of_2x2, split_rows
 from small_data import (cifar_images, idx_bytes, make_cifar_binary, make_cifar_python, make_idx, make_imagenet,
-                        make_omniglot, python2_pickle, rng)
-from small_data import refused as refused_by
-
-
-def refused(words, folder, name):
-    """load_dataset(name, folder) raises InputError with one line that holds all the words."""
-    refused_by(words, load_dataset, name, str(folder))
+                        make_omniglot, python2_pickle, refused, refused_data, rng)
 
 
 # ---- names and folders
 
-def test_the_folder_is_the_argument_else_the_variable_else_the_cache(monkeypatch):
-    monkeypatch.setenv("UNSUP_META_DATA", "/there")
-    assert places.data_dir("/here") == "/here" and places.data_dir() == "/there"
+def test_the_folder_is_the_argument_else_the_variable_else_the_cache(tmp_path, monkeypatch):
+    make_idx(tmp_path)
+    monkeypatch.setenv("UNSUP_META_DATA", str(tmp_path))
+    assert places.data_dir("/here") == "/here" and load_dataset("mnist14full").x_train.shape == (20, 196)
     assert places.data_dir("~/x") == os.path.expanduser("~/x")
     for unset in (lambda: monkeypatch.setenv("UNSUP_META_DATA", ""), lambda: monkeypatch.delenv("UNSUP_META_DATA")):
         unset()
         assert places.data_dir() == os.path.expanduser("~/.cache/unsup_meta")
 
 
-def test_load_dataset_reads_the_folder_of_the_variable(tmp_path, monkeypatch):
-    make_idx(tmp_path)
-    monkeypatch.setenv("UNSUP_META_DATA", str(tmp_path))
-    assert load_dataset("mnist14full").x_train.shape == (20, 196)
-
-
 def test_the_embedded_sets_stay_the_default_and_an_unknown_name_lists_all():
     assert list(DATASETS) == ["mnist14", "fashion14"]
     assert set(MORE_DATASETS) == {"mnist28", "fashion28", "mnist14full", "fashion14full", "cifar10",
                                   "imagenet16-heldout", "imdb", "omniglot", "moons", "mnist3"}
-    refused([*DATASETS, *MORE_DATASETS, "'cifar11'"], "", "cifar11")
+    refused_data([*DATASETS, *MORE_DATASETS, "'cifar11'"], "", "cifar11")
 
 
 @pytest.mark.parametrize("name, words", [
@@ -53,16 +42,16 @@ def test_the_embedded_sets_stay_the_default_and_an_unknown_name_lists_all():
     ("imdb", ["aclImdb", "aclImdb_v1.tar.gz", "ai.stanford.edu"]),
     ("omniglot", ["omniglot_28.npz", "brendenlake"])])
 def test_a_missing_data_set_says_what_it_is_called_and_where_it_is_had(tmp_path, name, words):
-    refused(words + [str(tmp_path), "does not exist", "--data-dir", "UNSUP_META_DATA"], tmp_path, name)
+    refused_data(words + [str(tmp_path), "does not exist", "--data-dir", "UNSUP_META_DATA"], tmp_path, name)
 
 
 def test_any_file_that_is_there_is_a_users(tmp_path):
     np.savez(tmp_path / "A1.npz", x=rng().random((12, 2)), y=np.arange(12) % 2)
     os.rename(tmp_path / "A1.npz", tmp_path / "A1.bin")
     assert load_dataset(str(tmp_path / "A1.bin")).name == "A1.bin"
-    refused(["A2.NPZ", "no such file"], "", str(tmp_path / "A2.NPZ"))
-    refused(["A2.bin' is unknown", *DATASETS, ".npz"], "", str(tmp_path / "A2.bin"))
-    refused("no such file", "", str(tmp_path))
+    refused_data(["A2.NPZ", "no such file"], "", str(tmp_path / "A2.NPZ"))
+    refused_data(["A2.bin' is unknown", *DATASETS, ".npz"], "", str(tmp_path / "A2.bin"))
+    refused_data("no such file", "", str(tmp_path))
 
 
 def test_the_split_of_a_file_without_one_never_changes():
@@ -77,9 +66,9 @@ def test_require_shots_names_the_class_and_what_it_needs():
     d = Dataset("mine", np.zeros((14, 3), np.float32), y_train, np.zeros((7, 3), np.float32),
                 y_test, ("cat", "dog"))
     require_shots(d, 4, held_out=2)
-    refused_by(["mine", "'dog'", "4 training", "2 test", "5 shots need 5 and 1"], require_shots, d, 5)
-    refused_by(["'dog'", "4 shots need 4 and 3"], require_shots, d, 4, held_out=3)
-    refused_by("1 or more", require_shots, d, 0)
+    refused(["mine", "'dog'", "4 training", "2 test", "5 shots need 5 and 1"], require_shots, d, 5)
+    refused(["'dog'", "4 shots need 4 and 3"], require_shots, d, 4, held_out=3)
+    refused("1 or more", require_shots, d, 0)
 
 
 def test_few_shot_draw():
@@ -88,9 +77,9 @@ def test_few_shot_draw():
     assert len(set(index)) == 15 and labels[index].tolist() == [0] * 5 + [1] * 5 + [2] * 5
     assert np.array_equal(index, few_shot_draw(rng(1), labels, 5))
     assert not np.array_equal(index, few_shot_draw(rng(2), labels, 5))
-    refused_by(["class 2", "5 examples", "6 shots"], few_shot_draw, rng(), labels, 6)
-    refused_by("0 shots", few_shot_draw, rng(), labels, 0)
-    refused_by("class 0", few_shot_draw, rng(), np.zeros(0, int), 1)
+    refused(["class 2", "5 examples", "6 shots"], few_shot_draw, rng(), labels, 6)
+    refused("0 shots", few_shot_draw, rng(), labels, 0)
+    refused("class 0", few_shot_draw, rng(), np.zeros(0, int), 1)
 
 
 @pytest.mark.parametrize("shape", [(5, 8, 6), (3, 2, 4, 4)])
@@ -170,7 +159,7 @@ def test_idx_files_that_are_refused(tmp_path):
 
     def bad(path, raw, *words):
         path.write_bytes(raw)
-        refused([str(tmp_path), *words], tmp_path, "mnist28")
+        refused_data([str(tmp_path), *words], tmp_path, "mnist28")
         path.write_bytes(good[path])
     plain, packed = gzip.decompress(good[images]), good[labels]
     bad(images, b"", "cut short")
@@ -188,9 +177,9 @@ def test_idx_files_that_are_refused(tmp_path):
     bad(labels, gzip.compress(idx_bytes(np.arange(20))), "label 19 at index 19", "0..9")
     bad(labels, gzip.compress(idx_bytes(np.arange(20) % 9)), "class '9' has 0 training and 2 test")
     labels.unlink()
-    refused(["train-labels-idx1-ubyte.gz", "does not exist"], tmp_path, "mnist28")
+    refused_data(["train-labels-idx1-ubyte.gz", "does not exist"], tmp_path, "mnist28")
     os.mkdir(labels)
-    refused(["train-labels-idx1-ubyte", "cannot be read"], tmp_path, "mnist28")
+    refused_data(["train-labels-idx1-ubyte", "cannot be read"], tmp_path, "mnist28")
 
 
 def test_mnist3_stacks_three_digits_and_is_labelled_by_the_first(tmp_path):
@@ -225,7 +214,7 @@ def test_cifar10(tmp_path, make):
 def test_the_binary_version_goes_first(tmp_path):
     make_cifar_python(tmp_path)
     (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(b"broken")
-    refused("test_batch", tmp_path, "cifar10")
+    refused_data("test_batch", tmp_path, "cifar10")
     make_cifar_binary(tmp_path)
     load_dataset("cifar10", str(tmp_path))
 
@@ -236,18 +225,18 @@ def test_cifar_binary_files_that_are_refused(tmp_path):
     good = path.read_bytes()
     for raw in (good[:-1], good + b"x", b""):
         path.write_bytes(raw)
-        refused([str(path), f"{len(raw)} bytes", "3073"], tmp_path, "cifar10")
+        refused_data([str(path), f"{len(raw)} bytes", "3073"], tmp_path, "cifar10")
     path.write_bytes(good[:3073] + b"\x0a" + good[3074:])
-    refused([str(path), "label 10 at index 1", "0..9"], tmp_path, "cifar10")
+    refused_data([str(path), "label 10 at index 1", "0..9"], tmp_path, "cifar10")
     path.unlink()
     os.mkdir(path)
-    refused([str(path), "cannot be read"], tmp_path, "cifar10")
+    refused_data([str(path), "cannot be read"], tmp_path, "cifar10")
     os.rmdir(path)
     first = path.parent / "data_batch_1.bin"
     first.write_bytes(first.read_bytes()[3073:])
-    refused("class 'airplane' has 0 training and 1 test", tmp_path, "cifar10")
+    refused_data("class 'airplane' has 0 training and 1 test", tmp_path, "cifar10")
     (path.parent / "test_batch.bin").unlink()
-    refused(["test_batch.bin", "does not exist"], tmp_path, "cifar10")
+    refused_data(["test_batch.bin", "does not exist"], tmp_path, "cifar10")
 
 
 def test_cifar_python_files_that_are_refused(tmp_path):
@@ -258,7 +247,7 @@ def test_cifar_python_files_that_are_refused(tmp_path):
 
     def bad(value, *words, protocol=2):
         path.write_bytes(value if isinstance(value, bytes) else pickle.dumps(value, protocol))
-        refused([str(path), *words], tmp_path, "cifar10")
+        refused_data([str(path), *words], tmp_path, "cifar10")
     bad(b"", "cifar-10-binary.tar.gz")
     bad(pickle.dumps({"data": images, "labels": labels}, 2)[:-20])
     bad([1, 2], "no dict")
@@ -275,6 +264,10 @@ def test_cifar_python_files_that_are_refused(tmp_path):
     bad({"data": images, "labels": labels[:-1] + ["9"]}, "no list of integers")
     bad({"data": images, "labels": labels[:-1] + [10]}, "label 10 at index 9")
     bad({"data": images, "labels": labels[:-1] + [-1]}, "label -1 at index 9")
+    path.unlink()
+    path.mkdir()
+    refused_data([str(path), "cannot be read"], tmp_path, "cifar10")
+    path.rmdir()
     for protocol in (0, 1, 5):
         bad({"data": images, "labels": labels}, "cifar-10-binary.tar.gz", protocol=protocol)
     batch = pickle.loads(python2_pickle(*cifar_images()), encoding="latin1")  # what the tests make is what Python 2 did
@@ -295,8 +288,7 @@ def traps(folder):
     """Values that would make a folder, or take hold of a numpy name that is not needed, if they were unpickled."""
     sprung = str(folder / "sprung")
     return (Trap(os.mkdir, sprung), Trap(os.system, f"mkdir {sprung}"), Trap(exec, f"import os; os.mkdir({sprung!r})"),
-            Trap(np.fromfile, __file__), Trap(np.zeros, 10 ** 13),
-            Trap(getattr, np.ndarray, "tofile"))
+            Trap(np.fromfile, __file__), Trap(np.zeros, 10 ** 13), Trap(getattr, np.ndarray, "tofile"))
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -308,7 +300,7 @@ def test_no_pickle_is_ever_run(tmp_path, protocol):
     for trap in traps(tmp_path):
         for value in (trap, good | {"data": trap}, good | {"labels": trap}, good | {"other": [trap]}):
             path.write_bytes(pickle.dumps(value, protocol))
-            refused([str(path), "asks for"] if protocol in (2, 3, 4) else str(path), tmp_path, "cifar10")
+            refused_data([str(path), "asks for"] if protocol in (2, 3, 4) else str(path), tmp_path, "cifar10")
     assert not (tmp_path / "sprung").exists()
     pickle.loads(pickle.dumps(traps(tmp_path)[protocol % 3], protocol))
     assert (tmp_path / "sprung").exists()  # the traps work
@@ -339,7 +331,7 @@ def test_hostile_pickles_cost_nothing(tmp_path, raw):
     path = tmp_path / "cifar-10-batches-py" / "data_batch_1"
     whole = path.read_bytes()
     path.write_bytes(b"\x80\x02" + raw)
-    refused([str(path), "no batch of CIFAR-10"], tmp_path, "cifar10")
+    refused_data([str(path), "no batch of CIFAR-10"], tmp_path, "cifar10")
     path.write_bytes(whole)
     assert load_dataset("cifar10", str(tmp_path)).x_train.shape == (20, 768)  # nothing was broken by it
 
@@ -365,7 +357,7 @@ def test_imagenet16_files_that_are_refused(tmp_path):
 
     def bad(words, **changes):
         make_imagenet(tmp_path, **changes)
-        refused(["heldout_classes.npz"] + words, tmp_path, "imagenet16-heldout")
+        refused_data(["heldout_classes.npz"] + words, tmp_path, "imagenet16-heldout")
     bad(["no 'data'"], data=None)
     bad(["no 'labels'"], labels=None)
     bad(["objects"], labels=labels.astype(object))
@@ -393,7 +385,7 @@ def test_omniglot_files_that_are_refused(tmp_path):
 
     def bad(words, **changes):
         make_omniglot(tmp_path, **changes)
-        refused(["omniglot_28.npz"] + words, tmp_path, "omniglot")
+        refused_data(["omniglot_28.npz"] + words, tmp_path, "omniglot")
     for key in ("x", "y", "alphabet"):
         bad([f"no '{key}'"], **{key: None})
     bad(["[20, 784]"], x=np.zeros((20, 784), np.uint8))

@@ -14,7 +14,7 @@ from ops.data import glyphs
 from ops.data.glyphs import DIGITS, different_classes, distances, glyph_pool, read_characters, render_honest_face
 from ops.data.letters import HELD_OUT_LETTERS, letters, letters_pool
 from ops.data.pool import check_pool
-from ops.data.render import (BOX, area_weights, bundled_fonts, by_class, faces_of, fonts_below, open_face, render_face,
+from ops.data.render import (BOX, area_weights, bundled_fonts, faces_of, fonts_below, open_face, render_face,
                              true_codes)
 from small_data import refused
 
@@ -115,7 +115,7 @@ def test_no_digit_no_held_out_letter_and_nothing_that_looks_like_one_is_listed()
 def test_the_pool_fits_together_and_has_a_thousand_classes(pool):
     check_pool(pool)
     assert pool.name == "glyphs" and pool.images.dtype == np.uint8 and pool.side == 14 and pool.channels == 1
-    assert 950 < len(pool.counts) <= 1000 and set(pool.class_names) <= set(read_characters()[0])  # by Matplotlib's version
+    assert set(pool.class_names) <= set(read_characters()[0]) and 950 < len(pool.counts) <= 1000  # by Matplotlib
     assert list(pool.class_names) == sorted(set(pool.class_names))
     assert pool.counts.min() >= 2 and np.median(pool.counts) >= 10  # a pair of batches needs two
     assert (pool.images.max(1) >= 64).all()
@@ -194,12 +194,6 @@ def test_a_face_that_shows_one_box_for_many_characters_has_none_of_them(monkeypa
     assert list(render_honest_face("x.ttf", "acdf")) == ["f"]
 
 
-def test_pictures_are_by_class_and_none_comes_twice():
-    a, b, c = np.eye(3, 196, dtype=np.uint8)
-    images, counts = by_class("xyz", [{"x": a, "y": b}, {"x": a, "y": a}, {"y": c}])
-    assert np.array_equal(images, [a, b, c]) and counts.tolist() == [1, 2, 0]
-
-
 def test_distances_of_pictures():
     a, b = np.zeros((2, 196), np.float32), np.zeros((1, 196), np.float32)
     a[0, :4], a[1, 4:8], b[0, :4] = 1, 1, 1
@@ -214,29 +208,26 @@ def test_area_weights_average_exactly():
 
 # ---- the user's fonts
 
-def test_fonts_of_a_folder_add_images_but_no_class(pool, tmp_path):
-    (tmp_path / "deep").mkdir()
-    shutil.copy(FONTS["DejaVuSans.ttf"], tmp_path / "deep" / "Mine.TTF")
-    (tmp_path / "readme.txt").write_text("no font")
-    assert fonts_below(tmp_path) == [str(tmp_path / "deep" / "Mine.TTF")]
-    same = glyph_pool(font_dir=str(tmp_path), cache_dir=str(tmp_path / "cache"))
-    assert np.array_equal(same.images, pool.images)  # equal images count once
-    assert same.class_names == pool.class_names
 
-
-def test_a_face_that_is_new_adds_its_images(few, tmp_path, capsys):
-    (tmp_path / "fonts").mkdir()
-    shutil.copy(FONTS["STIXGeneral.ttf"], tmp_path / "fonts" / "a.ttf")
+def test_fonts_of_a_folder_add_the_images_that_are_new(few, tmp_path, capsys):
+    fonts = tmp_path / "fonts"
+    (fonts / "deep").mkdir(parents=True)
+    shutil.copy(FONTS["DejaVuSans.ttf"], fonts / "deep" / "Mine.TTF")
+    (fonts / "readme.txt").write_text("no font")
+    assert fonts_below(fonts) == [str(fonts / "deep" / "Mine.TTF")]
     without = glyph_pool(cache_dir=str(tmp_path))
     assert "are left out" in capsys.readouterr().err
-    with_it = glyph_pool(font_dir=str(tmp_path / "fonts"), cache_dir=str(tmp_path))
+    same = glyph_pool(font_dir=str(fonts), cache_dir=str(tmp_path))
+    assert np.array_equal(same.images, without.images) and same.class_names == without.class_names
+    shutil.copy(FONTS["STIXGeneral.ttf"], fonts / "a.ttf")
+    with_it = glyph_pool(font_dir=str(fonts), cache_dir=str(tmp_path))
     assert set(without.class_names) <= set(with_it.class_names) and len(with_it.images) > len(without.images) + 10
     assert set(map(bytes, without.images)) < set(map(bytes, with_it.images))
 
 
 def test_characters_with_too_few_images_are_left_out_and_counted(tmp_path, monkeypatch, capsys):
     a, b, c, d, e = np.arange(1, 6, dtype=np.uint8)[:, None] * np.ones(196, np.uint8)
-    faces = [{"A": a, "C": b, "H": c}, {"A": d, "H": e}]
+    faces = [{"A": a, "C": b, "H": c}, {"A": d, "C": a, "H": e}, {"A": a, "C": b}]  # an image that was there: none
     monkeypatch.setattr(glyphs, "_render_faces", lambda *args: faces)
     monkeypatch.setattr(glyphs, "read_characters", lambda digits: (
         {"A": "letters", "C": "letters", "D": "maths", "H": "letters"}, {"A": "A", "C": "A", "D": "D", "H": "A"}))
@@ -302,7 +293,7 @@ def test_unreadable_system_fonts_are_counted_and_left_out(few, tmp_path, monkeyp
 
 # ---- the file
 
-def test_the_file_is_used_and_other_options_have_other_files(pool, folder, monkeypatch):
+def test_the_file_is_used_and_what_it_holds_is_read_only(pool, folder, monkeypatch):
     assert len(os.listdir(folder)) == 1
     with monkeypatch.context() as patch:
         patch.setattr(glyphs, "_render_faces", None)  # not called
@@ -312,13 +303,9 @@ def test_the_file_is_used_and_other_options_have_other_files(pool, folder, monke
     for array in (again.images, again.counts, pool.images):
         with pytest.raises(ValueError):
             array[0] = 1
-    keys = {glyphs._key(asked, installed, digits) for asked, installed, digits in (
-        (bundled_fonts(), [], False), (bundled_fonts()[1:], [], False), (bundled_fonts(), [], True),
-        (bundled_fonts(), ["none.ttf"], False))}
-    assert len(keys) == 4
 
 
-def test_another_font_under_the_same_name_or_another_version_or_list_has_another_file(tmp_path, monkeypatch):
+def test_other_options_fonts_versions_and_lists_have_another_file(tmp_path, monkeypatch):
     for place, source in (("a", "cmr10.ttf"), ("b", "cmr10.ttf"), ("c", "cmtt10.ttf")):
         (tmp_path / place).mkdir()
         shutil.copy(FONTS[source], tmp_path / place / "Mine.ttf")
@@ -330,9 +317,10 @@ def test_another_font_under_the_same_name_or_another_version_or_list_has_another
         os.utime(system, (time, time))
         keys.add(glyphs._key([], [system], False))
     assert len(keys) == 3
-    plain = glyphs._key([], [], False)
+    plain, font = glyphs._key([], [], False), FONTS["cmr10.ttf"]
+    assert len({plain, glyphs._key([], [], True), glyphs._key([font], [], False), glyphs._key([], [font], False)}) == 4
     for module, name, other in ((glyphs, "RENDERING", "other"), (matplotlib, "__version__", "other"),
-                                (ft2font, "__freetype_version__", "other"), (glyphs, "CHARACTERS", FONTS["cmr10.ttf"])):
+                                (ft2font, "__freetype_version__", "other"), (glyphs, "CHARACTERS", font)):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, other)
             assert glyphs._key([], [], False) != plain, name

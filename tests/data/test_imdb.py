@@ -4,13 +4,7 @@ import os
 import numpy as np
 
 from ops.data import imdb, load_dataset
-from small_data import make_imdb, rng
-from small_data import refused as refused_by
-
-
-def refused(words, folder, name):
-    """load_dataset(name, folder) raises InputError with one line that holds all the words."""
-    refused_by(words, load_dataset, name, str(folder))
+from small_data import make_imdb, refused_data, rng
 
 
 def test_words_of_a_review():
@@ -77,9 +71,9 @@ def test_imdb_trees_that_are_refused(tmp_path):
     make_imdb(tmp_path)
     review = tmp_path / "aclImdb" / "train" / "pos" / "1_1.txt"
     review.write_bytes(b"caf\xe9 film")
-    refused([str(review), "UTF-8", "byte 3"], tmp_path, "imdb")
+    refused_data([str(review), "UTF-8", "byte 3"], tmp_path, "imdb")
     review.unlink()
     (review.parent / "0_1.txt").unlink()
-    refused([str(review.parent), "'positive' is empty"], tmp_path, "imdb")
+    refused_data([str(review.parent), "'positive' is empty"], tmp_path, "imdb")
     os.rmdir(review.parent)
-    refused([str(review.parent), "cannot be listed"], tmp_path, "imdb")
+    refused_data([str(review.parent), "cannot be listed"], tmp_path, "imdb")

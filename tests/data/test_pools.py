@@ -13,9 +13,9 @@ from ops.data.pool import Pool, check_pool
 from ops.data.user import user_pool
 from ops.tasks import mixture as mixture_module
 from ops.tasks.augment import Augmentation
-from ops.tasks.mixture import describe, open_pools, parse_mixture, sample_task
+from ops.tasks.mixture import describe, sample_task
 from small_data import (cifar_images, config, make_cifar_binary, make_cifar_python, make_imagenet, make_imagenet_train,
-                        make_user, refused, rng)
+                        make_user, open_tasks, refused, rng)
 
 
 # ---- CIFAR-10
@@ -122,8 +122,7 @@ def test_a_training_class_that_shares_an_image_with_the_held_out_ones_is_left_ou
 
 def test_imagenet_tasks_have_each_number_of_ways(tmp_path):
     make_imagenet_train(tmp_path, np.tile(np.arange(100, 140), 4))
-    c = config("imagenet16", data_dir=str(tmp_path), image_shift=2)
-    pools, g = open_pools(c.tasks, c), rng()
+    (c, pools), g = open_tasks("imagenet16", data_dir=str(tmp_path), image_shift=2), rng()
     tasks = [sample_task(g, c, pools) for _ in range(400)]
     found = Counter(t.classes for t in tasks)
     assert set(found) == {10, 15, 20, 25} and sum((n - 100) ** 2 / 100 for n in found.values()) < 16.3  # 0.1%
@@ -132,23 +131,23 @@ def test_imagenet_tasks_have_each_number_of_ways(tmp_path):
 
 
 def test_imagenet_files_that_are_refused(tmp_path):
-    c, mixture = config("imagenet16", data_dir=str(tmp_path)), parse_mixture("imagenet16")
+    def bad(*words):
+        refused(words, open_tasks, "imagenet16", data_dir=str(tmp_path))
     make_imagenet_train(tmp_path, [26, 9, 26, 11])  # 9 and 26 are held out
-    refused(["imagenet16", "1 classes are left"], open_pools, mixture, c)
+    bad("imagenet16", "1 classes are left")
     make_imagenet_train(tmp_path, np.repeat(np.arange(1, 27), 2))
-    refused(["--imagenet-ways", "10,15,20,25", "24 classes"], open_pools, mixture, c)
+    bad("--imagenet-ways", "10,15,20,25", "24 classes")
     (tmp_path / "imagenet16" / "train_data_batch_1.npz").write_bytes(b"PK")
-    refused(["train_data_batch_1.npz", "not a readable"], open_pools, mixture, c)
+    bad("train_data_batch_1.npz", "not a readable")
     make_imagenet_train(tmp_path, [0, 1])
-    refused(["label 0 is not 1..1000"], open_pools, mixture, c)
+    bad("label 0 is not 1..1000")
 
 
 @pytest.mark.parametrize("tasks, words", [
     ("cifar10", ["cifar-10-binary.tar.gz", "data_batch_*.bin", "kriz"]),
     ("letters,imagenet16", ["train_data_batch_*.npz", "Imagenet16_train_npz.zip", "image-net.org"])])
 def test_missing_data_say_how_they_are_had(tmp_path, tasks, words):
-    refused([*words, str(tmp_path), "does not exist", "--data-dir"], open_pools, parse_mixture(tasks),
-            config(tasks, data_dir=str(tmp_path)))
+    refused([*words, str(tmp_path), "does not exist", "--data-dir"], open_tasks, tasks, data_dir=str(tmp_path))
 
 
 # ---- a user's own
@@ -169,9 +168,17 @@ def test_a_users_pool_is_the_training_split_of_load_dataset(tmp_path, shape, sid
         x = x.reshape(-1, 3, 4, 4).transpose(0, 2, 3, 1).reshape(len(x), -1)
     x = x / np.float32(255) if kind is np.uint8 else x
     assert np.array_equal(x, dataset.x_train[np.argsort(dataset.y_train, kind="stable")])
-    c = config(path)
-    task = sample_task(rng(), c, open_pools(c.tasks, c))
+    task = sample_task(rng(), *open_tasks(path))
     assert task.name == "my_data.npz-3" and task.augmentation == Augmentation(max_shift=1 if side else 0)
+
+
+def peak_memory(call, *args):
+    """(what the call returns, bytes that were allocated at its peak)."""
+    tracemalloc.start()
+    try:
+        return call(*args), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def test_bytes_are_not_made_floats_on_their_way_into_a_pool(tmp_path):
@@ -179,20 +186,14 @@ def test_bytes_are_not_made_floats_on_their_way_into_a_pool(tmp_path):
     for shape in ((40, 40), (40, 40, 3)):
         make_user(path, shape, n=900)
         size = 900 * int(np.prod(shape))
-        tracemalloc.start()
-        pool = user_pool(path)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
+        pool, peak = peak_memory(user_pool, path)
         assert pool.images.nbytes == 600 * int(np.prod(shape)) and peak < 3.5 * size  # as float32 they alone take 4
 
 
 def test_a_pool_of_many_classes_is_checked_without_drawing_from_them_all():
     classes = 1500
     pool = Pool("many", np.zeros((3 * classes, 9), np.uint8), np.full(classes, 3), tuple(map(str, range(classes))), 3)
-    tracemalloc.start()
-    mixture_module._check_tasks("many", pool, config())
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    _, peak = peak_memory(mixture_module._check_tasks, "many", pool, config())
     assert peak < 5e6  # the targets of a pair of batches of all classes take 180 MB
 
 
@@ -203,34 +204,20 @@ def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path):
         paths[place] = str(tmp_path / place)
         with open(paths[place], "wb") as file:
             make_user(file)
-    c = config(",".join(["letters", *paths.values()]))
-    pools, g = open_pools(c.tasks, c), rng()
+    (c, pools), g = open_tasks(",".join(["letters", *paths.values()])), rng()
     assert [pools[path].name for path in paths.values()] == [*list(paths.values())[:2], "other-one.npz",
                                                              paths["b/letters"]]
     names = {sample_task(g, c, pools).set_name for _ in range(80)}
     assert names == {"letters", "other_one.npz"} | {paths[p].replace("-", "_") for p in paths if "other" not in p}
 
 
-def test_users_files_that_are_refused(tmp_path):
-    path = str(tmp_path / "mine.npz")
-    c, mixture = config(path), parse_mixture(path)
-    refused([path, "no such file"], open_pools, mixture, c)
-    x, y = np.zeros((60, 4, 4), np.uint8), np.arange(60) % 3
-    for words, arrays in ((["no 'y'"], {"x": x}), (["[60, 2, 2, 2, 2]"], {"x": x.reshape(60, 2, 2, 2, 2), "y": y}),
-                          (["x is bool"], {"x": x > 0, "y": y}), (["[59]"], {"x": x, "y": y[1:]}),
-                          (["only the label 0"], {"x": x, "y": y * 0}), (["objects"], {"x": x, "y": y.astype(object)}),
-                          (["NaN", "example 0"], {"x": x * np.nan, "y": y})):
-        np.savez(path, **arrays)
-        refused([path, *words], open_pools, mixture, c)
-
-
 def test_classes_and_images_too_small_for_the_tasks_are_refused_when_opened(tmp_path):
     path = str(tmp_path / "mine.npz")
     make_user(path, (5,), n=60)  # 20 of each class, 14 of them for training; plain vectors come out the same each time
-    refused(["'0' has 14 images", "20"], open_pools, parse_mixture(path), config(path))
-    open_pools(parse_mixture(path), config(path, shots=7))
+    refused(["'0' has 14 images", "20"], open_tasks, path)
+    open_tasks(path, shots=7)
     make_user(path, (5, 5), n=60)  # these are shifted
-    open_pools(parse_mixture(path), config(path))
-    refused("'0' has 14 images", open_pools, parse_mixture(path), config(path, image_shift=0))
-    refused(["max_shift 5", "5 wide"], open_pools, parse_mixture(path), config(path, image_shift=5))
-    refused(["x_shift 6", "5 wide"], open_pools, parse_mixture(path), config(path, p_x_shift=0.1, x_shift=6))
+    open_tasks(path)
+    refused("'0' has 14 images", open_tasks, path, image_shift=0)
+    refused(["max_shift 5", "5 wide"], open_tasks, path, image_shift=5)
+    refused(["x_shift 6", "5 wide"], open_tasks, path, p_x_shift=0.1, x_shift=6)

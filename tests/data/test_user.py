@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from ops.data import load_dataset
+from ops.data.user import user_pool
 from small_data import refused, rng
 
 
@@ -57,13 +58,16 @@ def test_strings_are_class_names(tmp_path, names):
 def test_user_files_that_are_refused(tmp_path):
     x, y = rng().random((12, 4)), np.arange(12) % 3
 
-    def bad(words, **arrays):
-        refused(["my.npz"] + words, load_dataset, write(tmp_path, **arrays))
+    def bad(words, readers=(load_dataset, user_pool), **arrays):
+        path = write(tmp_path, **arrays)
+        for read in readers:
+            refused([path, *words], read, path)
     bad(["no 'y'", "x"], x=x)
     bad(["no 'x'", "data"], data=x, y=y)
     bad(["objects"], x=np.array([{}] * 12), y=y)
     bad(["objects"], x=x, y=y.astype(object))
     bad(["[12]", "[n, features]"], x=x[:, 0], y=y)
+    bad(["[12, 1, 1, 1, 4]"], x=x[:, None, None, None], y=y)
     bad(["[12, 0]"], x=x[:, :0], y=y)
     bad(["[0, 4]"], x=x[:0], y=y[:0])
     bad(["bool", "uint8"], x=x > 0.5, y=y)
@@ -75,33 +79,31 @@ def test_user_files_that_are_refused(tmp_path):
     bad(["[11]", "12 examples"], x=x, y=y[:11])
     bad(["[12, 1]", "12 examples"], x=x, y=y[:, None])
     bad(["only the label 0", "2 or more"], x=x, y=y * 0)
-    bad(["class '5' has 2 examples", "3 or more"], x=x, y=np.array([5] * 2 + [6] * 10))
-    bad(["class 'ant' has 1 examples", "3 or more"], x=x, y=np.array(["ant"] + ["bee"] * 11))
+    bad(["class '5' has 2 examples", "3 or more"], [load_dataset], x=x, y=np.array([5] * 2 + [6] * 10))
+    bad(["class 'ant' has 1 examples", "3 or more"], [load_dataset], x=x, y=np.array(["ant"] + ["bee"] * 11))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
 def test_values_that_are_not_finite_are_counted_and_placed(tmp_path, value):
     x = rng().random((12, 2, 2))
     x[5, 1, 0], x[7, 0, 0] = value, value
-    refused(["2 values", "example 5, feature 2"], load_dataset,
-            write(tmp_path, x=x, y=np.arange(12) % 3))
+    for read in (load_dataset, user_pool):
+        refused(["2 values", "NaN", "example 5, feature 2"], read, write(tmp_path, x=x, y=np.arange(12) % 3))
 
 
 def test_files_that_are_no_npz(tmp_path):
     path = tmp_path / "my.npz"
 
-    def bad():
-        refused(["my.npz"], load_dataset, str(path))
+    def bad(*words):
+        refused(["my.npz", *words], load_dataset, str(path))
     for raw in (b"", b"hello", b"PK\x03\x04", b"\x80\x04N."):
         path.write_bytes(raw)
         bad()
     with open(path, "wb") as file:
         np.save(file, np.zeros(3))
     bad()
-    with zipfile.ZipFile(path, "w"):
-        pass
-    bad()
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("x", b"text")
-        archive.writestr("y", b"text")
-    bad()
+    for members, words in (((), ()), (("x", "y"), ["no arrays"])):
+        with zipfile.ZipFile(path, "w") as archive:
+            for member in members:
+                archive.writestr(member, b"text")
+        bad(*words)

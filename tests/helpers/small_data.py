@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import unsup_meta as um
+from ops.data import load_dataset
 from ops.data.pool import Pool
 from ops.engine.config import make_config
 from ops.errors import InputError
-from ops.tasks.mixture import FIXED_TYPES
+from ops.tasks.mixture import FIXED_TYPES, open_pools
 
 TRAIN_TEXTS = {"neg": ["Bad, BAD film.<br /><br />Don't!", "a bad end"], "pos": ["good film", "film zebra apple"]}
 TEST_TEXTS = {"neg": ["unseen words unseen unseen"], "pos": ["Good"]}
@@ -29,6 +30,12 @@ def config(tasks="letters", **changes):
     return make_config("laptop", {"tasks": tasks} | changes)
 
 
+def open_tasks(tasks="letters", **changes):
+    """(config, pools) of such tasks, opened as for a run."""
+    c = config(tasks, **changes)
+    return c, open_pools(c.tasks, c)
+
+
 def refused(words, call, *args, **kwargs):
     """The call raises InputError with one line that holds all the words."""
     with pytest.raises(InputError) as caught:
@@ -37,6 +44,11 @@ def refused(words, call, *args, **kwargs):
     assert "\n" not in text
     for word in [words] if isinstance(words, str) else words:
         assert word in text, text
+
+
+def refused_data(words, folder, name):
+    """`load_dataset(name, folder)` is refused with all the words."""
+    refused(words, load_dataset, name, str(folder))
 
 
 def same_draws(a, b, seed=5, shots=2):

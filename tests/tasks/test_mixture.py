@@ -13,8 +13,8 @@ from ops.tasks import mixture as mixture_module
 from ops.tasks.augment import Augmentation
 from ops.tasks.mixture import (FIXED_TYPES, SETS, choose_set, describe, largest_inputs, open_pools, parse_mixture,
                                sample_letters_task, sample_task)
-from small_data import (config, glyph_like_pool, make_cifar_binary, make_imagenet_train, make_user, refused, rng,
-                        same_draws)
+from small_data import (config, glyph_like_pool, make_cifar_binary, make_imagenet_train, make_user, open_tasks,
+                        refused, rng, same_draws)
 
 TOP = ("p_task_dropout", "p_example_dropout", "p_class_permutation", "p_x_shift")
 
@@ -40,9 +40,8 @@ def test_any_file_that_is_there_may_be_named(tmp_path, monkeypatch):
     assert parse_mixture("data.bin:3,letters") == [("data.bin", 0.75), ("letters", 0.25)]
     assert parse_mixture("a:1/mine,data.bin") == [("a:1/mine", 0.5), ("data.bin", 0.5)]
     assert parse_mixture("a:1/mine:3,A1.NPZ") == [("a:1/mine", 0.75), ("A1.NPZ", 0.25)]
-    refused(["A1.NPZ", "no such file"], open_pools, parse_mixture("A1.NPZ"), config())
-    c = config("data.bin")
-    pools = open_pools(c.tasks, c)
+    refused(["A1.NPZ", "no such file"], open_tasks, "A1.NPZ")
+    c, pools = open_tasks("data.bin")
     os.remove("data.bin")  # what was opened needs no file any more
     assert sample_task(rng(), c, pools).name == "data.bin-3"
     refused(["'data.bin' is unknown and no file", *SETS, ".npz"], parse_mixture, "data.bin")
@@ -71,10 +70,9 @@ def test_sets_are_chosen_by_their_shares():
 @pytest.mark.parametrize("case", ["both", "upper"])
 @pytest.mark.parametrize("shared", [True, False])
 def test_letters_alone_are_sample_letters_task_to_the_bit(case, split, shared):
-    c = config(case=case, ways=7)
-    pools = open_pools(c.tasks, c) if shared else {}
+    c, pools = open_tasks(case=case, ways=7)
     a, b = rng(3), rng(3)
-    task = sample_task(a, c, pools, split)
+    task = sample_task(a, c, pools if shared else {}, split)
     plain = sample_letters_task(b, letters_pool(), 7, 1, letters(split, case if split == "train" else "both"))
     assert a.bit_generator.state == b.bit_generator.state
     assert (task.name, task.description) == (plain.name, plain.description) and same_draws(task, plain)
@@ -90,8 +88,7 @@ def test_a_held_out_task_is_of_held_out_letters_whatever_is_trained_on():
 def test_held_out_letters_and_a_users_classes_give_what_they_have_to_many_ways(tmp_path, ways):
     path = str(tmp_path / "mine.npz")
     make_user(path, (3, 3), n=320, classes=15)
-    c = config(path, ways=ways, shots=5)
-    pools = open_pools(parse_mixture(path), c)
+    c, pools = open_tasks(path, ways=ways, shots=5)
     heldout, g = sample_task(rng(), c, pools, "heldout"), rng()
     assert heldout.classes == min(ways, 12) and set(heldout.class_names) <= set(HELD_OUT_LETTERS)
     heldout.labelled_pair(rng(), c.shots, 1)
@@ -102,10 +99,9 @@ def test_held_out_letters_and_a_users_classes_give_what_they_have_to_many_ways(t
 
 def test_training_letters_are_not_fewer_than_asked_for():
     for case, most in (("both", 40), ("upper", 20)):
-        open_pools(parse_mixture("letters"), config(case=case, ways=most))
-        refused([f"{most + 1} ways of {most}", f"2 to {most}"], open_pools, parse_mixture("letters"),
-                config(case=case, ways=most + 1))
-    refused(["has 22 images", "12 shots"], open_pools, parse_mixture("letters"), config(max_shift=0, shots=12))
+        open_tasks(case=case, ways=most)
+        refused([f"{most + 1} ways of {most}", f"2 to {most}"], open_tasks, case=case, ways=most + 1)
+    refused(["has 22 images", "12 shots"], open_tasks, max_shift=0, shots=12)
 
 
 def test_training_tasks_never_hold_a_held_out_letter_and_both_cases_only_where_they_must():
@@ -117,16 +113,6 @@ def test_training_tasks_never_hold_a_held_out_letter_and_both_cases_only_where_t
         names.update(task.class_names)
     assert names == set(letters("train"))
     assert len({c.lower() for c in sample_letters_task(rng(), letters_pool(), 30).class_names}) == 20
-
-
-def test_a_letters_task_holds_the_images_of_its_letters():
-    pool = letters_pool()
-    task = sample_letters_task(rng(), pool, ways=6, max_shift=0, characters=HELD_OUT_LETTERS)
-    assert set(task.class_names) <= set(HELD_OUT_LETTERS)
-    owners = np.repeat(pool.class_names, pool.counts)
-    x, y = task.labelled(rng(1), 20, 1)
-    for image, row in zip(x[0][:, np.argsort(task.permutation)], y[0]):
-        assert set(owners[(pool.images == image).all(1)]) == {task.class_names[row.argmax()]}
 
 
 def test_letters_tasks_that_are_refused():
@@ -145,31 +131,33 @@ def glyph_tasks():
     return [sample_task(g, c, pools) for _ in range(900)]
 
 
+def kind_of(task):
+    return task.name.removeprefix("glyphs-")
+
+
 def test_the_nine_kinds_of_glyph_tasks_are_equally_likely(glyph_tasks):
     found = Counter(task.name for task in glyph_tasks)
     assert set(found) == {f"glyphs-{k}" for k in (10, 13, 14, 17, 20, 30, *FIXED_TYPES)}
     assert sum((n - 100) ** 2 / 100 for n in found.values()) < 26.1  # 0.1%, 8 degrees of freedom
-    for task in glyph_tasks:
-        kind = task.name.removeprefix("glyphs-")
-        assert task.classes == (10 if kind in FIXED_TYPES else int(kind)) and kind in task.description
 
 
-def test_a_fixed_type_is_of_its_group_and_other_tasks_of_all(glyph_tasks):
+def test_a_fixed_type_is_ten_of_its_group_and_another_task_as_many_of_all_as_it_says(glyph_tasks):
     pool, seen = glyph_like_pool(), set()
     for task in glyph_tasks:
-        classes, kind = {pool.class_names.index(c) for c in task.class_names}, task.name.removeprefix("glyphs-")
+        classes, kind = {pool.class_names.index(c) for c in task.class_names}, kind_of(task)
+        assert task.classes == (10 if kind in FIXED_TYPES else int(kind)) and kind in task.description
+        assert not any(classes >= set(pair) for pair in pool.alike)
         if kind in FIXED_TYPES:
             assert classes <= set(pool.groups[kind])
         else:
             seen |= classes
-        assert not any(classes >= set(pair) for pair in pool.alike)
     assert seen == set(range(120))
 
 
 def test_fixed_types_and_a_share_of_the_others_are_augmented(glyph_tasks):
     augmented = Augmentation(max_shift=5, rotation=360, targets=True)
-    others = [t.augmentation for t in glyph_tasks if t.name.removeprefix("glyphs-") not in FIXED_TYPES]
-    assert {t.augmentation for t in glyph_tasks if t.name.removeprefix("glyphs-") in FIXED_TYPES} == {augmented}
+    others = [t.augmentation for t in glyph_tasks if kind_of(t) not in FIXED_TYPES]
+    assert {t.augmentation for t in glyph_tasks if kind_of(t) in FIXED_TYPES} == {augmented}
     assert set(others) == {augmented, Augmentation(max_shift=1)}
     assert abs(np.mean([a == augmented for a in others]) - 0.3) < 0.075  # four standard errors
 
@@ -182,21 +170,21 @@ def test_an_augmented_glyph_task_has_its_angle_and_shift_as_targets(glyph_tasks)
 
 
 def test_glyphs_are_opened_with_the_runs_options_and_checked(monkeypatch):
-    asked, mixture = [], parse_mixture("glyphs")
+    asked = []
 
     def opener(*args, **kwargs):
         asked.append((args, kwargs))
         return glyph_like_pool()
     monkeypatch.setattr(mixture_module, "glyph_pool", opener)
-    open_pools(mixture, config("glyphs", data_dir="here"))
-    open_pools(mixture, config("glyphs", data_dir="here", font_dir="fonts", system_fonts="yes", digits="yes"))
+    open_tasks("glyphs", data_dir="here")
+    open_tasks("glyphs", data_dir="here", font_dir="fonts", system_fonts="yes", digits="yes")
     assert asked == [((None, False, False), {"cache_dir": "here"}), (("fonts", True, True), {"cache_dir": "here"})]
-    refused("111 ways of 110", open_pools, mixture, config("glyphs", glyph_ways="10,111"))
-    refused("has 4 images", open_pools, mixture, config("glyphs", max_shift=0))  # not augmented, always the same
-    open_pools(mixture, config("glyphs", max_shift=0, shots=2))
+    refused("111 ways of 110", open_tasks, "glyphs", glyph_ways="10,111")
+    refused("has 4 images", open_tasks, "glyphs", max_shift=0)  # not augmented, always the same
+    open_tasks("glyphs", max_shift=0, shots=2)
     small = glyph_like_pool(classes=36)  # 9 of each group
     monkeypatch.setattr(mixture_module, "glyph_pool", lambda *args, **kwargs: small)
-    refused(["10 ways", "letters"], open_pools, mixture, config("glyphs", glyph_ways="10"))
+    refused(["10 ways", "letters"], open_tasks, "glyphs", glyph_ways="10")
 
 
 # ---- what comes on top
@@ -222,8 +210,7 @@ def test_on_top_of_letters_and_of_a_users_set(tmp_path, shape, kept):
     path = str(tmp_path / "mine.npz")
     if shape:
         make_user(path, shape)
-    c = config(path if shape else "letters", **dict.fromkeys(TOP, 1.0))
-    task = sample_task(rng(), c, open_pools(c.tasks, c))
+    task = sample_task(rng(), *open_tasks(path if shape else "letters", **dict.fromkeys(TOP, 1.0)))
     shift = 0 if shape == (7,) else 1
     assert task.augmentation == Augmentation(shift, task_dropout=0.25, example_dropout=0.25, class_permutations=4,
                                              x_shift=kept)
