@@ -1,5 +1,6 @@
 """TopD (App.65-79) and ComputeH (App.80-104), each one primitive: chains of convolutions and what goes into them."""
 import functools
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -12,6 +13,7 @@ TOP_D = [f"top_d/{name}/{part}" for name in ("conv1", "unit1", "unit2", "conv2",
 TOP_D += ["top_d/out/w", "top_d/out/b"]
 COMPUTE_H = ["compute_h/in/beta"]
 COMPUTE_H += [f"compute_h/{name}/{part}" for name in ("conv1", "unit1", "conv2", "unit2") for part in ("w", "beta")]
+AXES = (BATCH, UNIT, BATCH, UNIT)  # of ComputeH's convolutions
 STATS = 8  # channels of weight statistics in m3; then come x, z, two of position, d, and last the bias
 
 
@@ -135,16 +137,28 @@ def _weight_stats_vjp(g, s, rms, below, above, wanted):
     return grads
 
 
+def _convolved(d, x, z, b, s, beta, m3):
+    """Fill m3 [13 + D, B N], what ComputeH convolves (App.81-84, 93-95); s [8, N].
+
+    Returns xhat, inv of its batch norm, the first in a buffer used again.
+    """
+    (B, N), D = x.shape, d.shape[2]
+    m1, tiled = scratch("m1", (4 + D, B, N), x.dtype), m3.reshape(-1, B, N)
+    m1[0], m1[1], m1[2:4], m1[4:] = x, z, position_code(N, x.dtype)[:, None], d.transpose(2, 0, 1)  # (App.81-84)
+    tiled[:STATS], tiled[-1] = s[:, None], b                               # (App.94-95)
+    xhat = m1.reshape(4 + D, B * N)
+    return xhat, batch_norm_runs(xhat, beta, -np.inf, m3[STATS:-1])        # (App.93)
+
+
 def _compute_h_vjp(g, tape, wanted):
-    m3, inv, weights, kept, s, rms, below, above, (B, N) = (
-        tape[k] for k in ("m3", "inv", "weights", "kept", "s", "rms", "below", "above", "shape"))
-    beta = weights[0]
-    g, of_weights = chain_vjp(channels_first(g), m3, (B, N), (BATCH, UNIT, BATCH, UNIT), weights[1:], kept, True)
-    normed = slice(STATS, STATS + len(beta))
-    xhat = np.subtract(m3[normed], beta[:, None], out=scratch("xhat", (len(beta), B * N), g.dtype))
-    of_m1, of_beta = batch_norm_runs_vjp(g[normed], xhat, beta, -np.inf, inv)
+    t, (B, N) = SimpleNamespace(**tape), tape["x"].shape
+    beta, m3 = t.weights[0], scratch("m3", (13 + t.d.shape[2], B * N), g.dtype)
+    xhat, inv = _convolved(t.d, t.x, t.z, t.b, t.s / t.rms, beta, m3)      # again: a forward pass keeps the rest alone
+    g, of_weights = chain_vjp(channels_first(g), m3, (B, N), AXES, t.weights[1:], t.kept, True)
+    of_m1, of_beta = batch_norm_runs_vjp(g[STATS:-1], xhat, beta, -np.inf, inv)
     of_m1, tiled = of_m1.reshape(-1, B, N).copy(), g.reshape(-1, B, N)
-    of_below, of_above = _weight_stats_vjp(tiled[:STATS].sum(axis=1), s, rms, below, above, (3 in wanted, 4 in wanted))
+    of_below, of_above = _weight_stats_vjp(tiled[:STATS].sum(axis=1), t.s, t.rms, t.below, t.above,
+                                           (3 in wanted, 4 in wanted))
     grads = [of_m1[4:].transpose(1, 2, 0), of_m1[0], of_m1[1], of_below, None if of_above is None else of_above.T,
              tiled[-1].sum(axis=0), of_beta, *of_weights]
     return dict(enumerate(grads))
@@ -160,12 +174,8 @@ def _compute_h(d, x, z, W, W_above, b, *weights, tape=NO_TAPE):
         raise ValueError(f"compute_h: x {x.shape}, z {z.shape}, d {d.shape}, b {b.shape}, beta {weights[0].shape} and "
                          f"weights of {sorted(units)} units do not fit")
     s, rms = _weight_stats(below, above, N, dtype)                         # (App.85-92)
-    m3, m1 = np.empty((13 + D, B, N), dtype), scratch("m1", (4 + D, B, N), dtype)
-    m1[0], m1[1], m1[2:4], m1[4:] = x, z, position_code(N, dtype)[:, None], d.transpose(2, 0, 1)  # (App.81-84)
-    m3[:STATS], m3[-1] = (s / rms)[:, None], b                             # (App.94-95)
-    m3 = m3.reshape(13 + D, B * N)
-    inv = batch_norm_runs(m1.reshape(4 + D, B * N), weights[0], -np.inf, m3[STATS:-1])  # (App.93)
-    out, kept = chain(m3, (B, N), (BATCH, UNIT, BATCH, UNIT), weights[1:], tape is not NO_TAPE)  # (App.96-104)
-    tape.update(m3=m3, inv=inv, weights=weights, kept=kept, s=s, rms=rms, below=below, above=above,
-                shape=(B, N))
+    m3 = np.empty((13 + D, B * N), dtype)
+    _convolved(d, x, z, b, s / rms, weights[0], m3)
+    out, kept = chain(m3, (B, N), AXES, weights[1:], tape is not NO_TAPE)   # (App.96-104)
+    tape.update(d=d, x=x, z=z, b=b, weights=weights, kept=kept, s=s, rms=rms, below=below, above=above)
     return channels_last(out, (B, N))

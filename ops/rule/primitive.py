@@ -32,7 +32,7 @@ keep_freed_memory()
 kernel = functools.partial(njit, cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
 
 EPS = 1e-6  # inside every root of the rule (D1; App.33, App.85-95)
-BUDGET = 580 << 20  # bytes: three inner steps at the paper's sizes
+BUDGET = 512 << 20  # bytes: three inner steps at the paper's sizes
 _budget = BUDGET  # of blocks: less once a function runs again, when its gradients need room too
 _held = 0  # bytes that tapes and what they connect hold now, or would if none had been forgotten
 
