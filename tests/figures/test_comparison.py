@@ -68,12 +68,9 @@ def test_compare_gives_what_score_gives(files, tmp_path):
     found = columns(files, tmp_path, *flags)
     assert [column["n_test"] for column in found] == [21, 60]  # 7 of 10 a class; 5 of 10
     for name in ("a", "b"):
-        out = str(tmp_path / "score.json")
-        data = ["--data", files["few"], "--data", files["many"]]
-        assert evaluate.main(["score", "--theta", files[name], "--json", out, *data, *QUICK, *flags]) == 0
-        with open(out) as file:
-            scored = json.load(file)["results"]
-        for one, column in zip(scored, found):
+        out, data = tmp_path / "score.json", ["--data", files["few"], "--data", files["many"]]
+        assert evaluate.main(["score", "--theta", files[name], "--json", str(out), *data, *QUICK, *flags]) == 0
+        for one, column in zip(json.loads(out.read_text())["results"], found):
             points = [p for p in column["points"] if not p["learned"] or p["label"].endswith(name)]
             random, learned, *baselines = one["rows"]
             assert [[p[key] for key in ("mean", "sem", "n")] for p in points] == [

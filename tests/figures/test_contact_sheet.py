@@ -40,19 +40,15 @@ def smooth_pool(side=14):
 
 def moved(image, angle, dx, dy):
     """A plain rotation by `angle` degrees counter-clockwise, then a move right by dx and down by dy; zeros enter."""
-    side, out = len(image), np.zeros_like(image)
-    padded, centre, a = np.pad(image, side), (side - 1) / 2, np.deg2rad(angle)
-    for y in range(side):
-        for x in range(side):
-            u, up = x - dx - centre, centre - (y - dy)
-            if max(abs(u), abs(up)) > centre:
-                continue
-            right, above = u * np.cos(a) + up * np.sin(a), up * np.cos(a) - u * np.sin(a)  # turned back
-            row, column = centre - above + side, centre + right + side
-            r, c = int(row), int(column)
-            for i, j in ((r, c), (r, c + 1), (r + 1, c), (r + 1, c + 1)):
-                out[y, x] += padded[i, j] * (1 - abs(row - i)) * (1 - abs(column - j))
-    return out
+    side, a = len(image), np.deg2rad(angle)
+    centre, padded, (y, x) = (side - 1) / 2, np.pad(image, 2 * side), np.mgrid[:side, :side]
+    u, up = x - dx - centre, centre - (y - dy)
+    right, above = u * np.cos(a) + up * np.sin(a), up * np.cos(a) - u * np.sin(a)  # turned back
+    row, column = centre - above + 2 * side, centre + right + 2 * side
+    r, c = row.astype(int), column.astype(int)
+    out = sum(padded[i, j] * (1 - abs(row - i)) * (1 - abs(column - j))
+              for i, j in ((r, c), (r, c + 1), (r + 1, c), (r + 1, c + 1)))
+    return np.where(np.maximum(abs(u), abs(up)) > centre, 0, out)
 
 
 # --- Examples and their words -------------------------------------------------------------------

@@ -35,10 +35,9 @@ def arguments(files, *more, **replaced):
 
 
 def scored(files, tmp_path, *more, **replaced):
-    out = str(tmp_path / "scores.json")
-    assert evaluate.main(arguments(files, "--json", out, *more, **replaced)) == 0
-    with open(out) as file:
-        return json.load(file)
+    out = tmp_path / "scores.json"
+    assert evaluate.main(arguments(files, "--json", str(out), *more, **replaced)) == 0
+    return json.loads(out.read_text())
 
 
 def test_score_writes_what_api_promises(files, tmp_path, capsys):
@@ -150,9 +149,11 @@ def test_bad_input_is_one_line_and_writes_nothing(files, tmp_path, monkeypatch, 
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("given", [[], ["scroe"], ["score", "extra"]])
-def test_unknown_commands(given, capsys):
-    refused_command(capsys, given)
+@pytest.mark.parametrize("given, words", [
+    ([], ()), (["scroe"], ()), (["score", "extra"], ()), (["score"], ["runs/laptop/theta.npz", "train.py"])])
+def test_unknown_commands_and_a_missing_default_theta(tmp_path, monkeypatch, capsys, given, words):
+    monkeypatch.chdir(tmp_path)
+    refused_command(capsys, given, words)
 
 
 def test_bad_files_are_one_line(files, tmp_path, capsys):
@@ -191,8 +192,3 @@ def test_outputs_are_checked_before_the_work(files, tmp_path, monkeypatch, capsy
                 str(tmp_path / ("long" * 100))):
         refused_command(capsys, arguments(files, "--json", out))
     assert (tmp_path / "file").read_text() == "kept" and os.path.getsize(files["theta"]) > 1000
-
-
-def test_a_missing_default_theta_says_what_to_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    refused_command(capsys, ["score"], ["runs/laptop/theta.npz", "train.py"])
