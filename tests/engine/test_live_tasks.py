@@ -4,7 +4,6 @@ import math
 import numpy as np
 import pytest
 
-
 from ops.engine import config as settings
 from ops.engine.live_tasks import draw_task, stream, validation_task
 from ops.data.letters import HELD_OUT_LETTERS

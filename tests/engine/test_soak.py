@@ -28,8 +28,6 @@ def resident_mb(pid):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 def test_two_thousand_steps_with_killed_workers_and_main_processes(tmp_path):
     calm, rough = tmp_path / "calm", tmp_path / "rough"
-    calm.mkdir()
-    rough.mkdir()
     train_seconds = time.monotonic()
     calm_memory = memory_until_the_end(start(calm, *flags(**SOAK)), 900)
     train_seconds = time.monotonic() - train_seconds

@@ -10,7 +10,8 @@ import pytest
 from ops.engine.config import Config, as_json, differing_fields, horizon_scale, make_config, parse, unroll_range
 from ops.errors import InputError
 from ops.files import load_npz
-from runs import ROOT, assert_same_run, assert_same_state, flags, metrics, state_of, train
+from runs import ROOT, assert_same_run, assert_same_state, flags, metrics, one_line, state_of, train
+from small_data import make_user
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +93,7 @@ def test_theta_moves_and_another_seed_moves_it_elsewhere(undisturbed, tmp_path):
     (["--tasks", "cifar10", "--data-dir", "nowhere"], "cifar-10"),
     (["--p-x-shift", "2"], "--p-x-shift"), (["--shots", "40", "--max-shift", "0"], "shots"), (["--resume"], "resume")])
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, word):
-    _, err = train(tmp_path, *arguments, code=2)
-    assert word in err and len(err.strip().splitlines()) == 1, err
+    one_line(train(tmp_path, *arguments, code=2)[1], word)
     assert not (tmp_path / "runs").exists()
 
 
@@ -102,7 +102,8 @@ def test_a_run_is_not_overwritten_and_a_changed_setting_is_named(undisturbed):
     before = (folder / "runs/laptop/checkpoint.npz").read_bytes()
     assert "--resume" in train(folder, *flags(), code=2)[1]
     _, err = train(folder, *flags(hdims=5, lr=0.01), "--resume", code=2)
-    assert "hdims" in err and "lr" in err and "batch_size" not in err and len(err.strip().splitlines()) == 1
+    one_line(err, "hdims", "lr")
+    assert "batch_size" not in err
     assert (folder / "runs/laptop/checkpoint.npz").read_bytes() == before
 
 
@@ -150,42 +151,29 @@ def test_presets_are_the_papers():
     assert laptop.minutes <= 5
 
 
-def test_a_users_own_data_are_shared_by_any_number_of_workers(tmp_path):
-    rng = np.random.default_rng(0)
-    np.savez(tmp_path / "mine.npz", x=rng.integers(0, 256, (60, 6, 6)).astype(np.uint8), y=np.arange(60) % 5)
-    for workers in (1, 2):
-        folder = tmp_path / str(workers)
-        folder.mkdir()
-        out, _ = train(folder, *flags(workers=workers, tasks=f"{tmp_path / 'mine.npz'}:3,letters", ways=4))
+def test_a_users_own_data_are_shared_by_any_number_of_workers_and_others_are_not_gone_on_with(tmp_path):
+    data, folders = tmp_path / "mine.npz", (tmp_path / "1", tmp_path / "2")
+    settings = flags(tasks=f"{data}:3,letters", ways=4)
+    make_user(data, (6, 6), n=60, classes=5)
+    for folder in folders:
+        out, _ = train(folder, *settings, "--workers", folder.name)
         assert "40 images of 5 classes" in out and "letters: 25.0% of the tasks" in out
-    assert_same_state(state_of(tmp_path / "1"), state_of(tmp_path / "2"))
-    sets = {name for record in metrics(tmp_path / "1") if "J" in record for name in record["J_by_data"]}
+    before = state_of(folders[0])
+    assert_same_state(before, state_of(folders[1]))
+    sets = {name for record in metrics(folders[0]) if "J" in record for name in record["J_by_data"]}
     assert sets == {"mine.npz", "letters"}
-
-
-def test_a_run_is_not_resumed_on_other_data(tmp_path):
-    def write(side, seed):
-        rng = np.random.default_rng(seed)
-        np.savez(tmp_path / "mine.npz", x=rng.integers(0, 256, (60, side, side)).astype(np.uint8), y=np.arange(60) % 5)
-
-    options = flags(steps=1, tasks="mine.npz", ways=4, workers=1)
-    write(5, 0)
-    train(tmp_path, *options)
-    before = state_of(tmp_path)
-    write(9, 1)
-    _, error = train(tmp_path, *options, "--resume", code=2)
-    assert error.count("\n") == 1 and "mine.npz" in error and "does not hold the images" in error
-    write(5, 0)
-    train(tmp_path, *options, "--resume")
-    assert_same_state(state_of(tmp_path), before)
+    make_user(data, (9, 9), n=60, classes=5)
+    one_line(train(folders[0], *settings, "--resume", code=2)[1], "mine.npz", "does not hold the images")
+    make_user(data, (6, 6), n=60, classes=5)
+    train(folders[0], *settings, "--resume")
+    assert_same_state(state_of(folders[0]), before)
 
 
 def test_validation_is_by_the_objective_that_is_trained_on(tmp_path):
     scores = []
     for objective in ("cosine", "squared"):
-        (tmp_path / objective).mkdir()
-        settings = dict(steps=1, validate_steps=1, validate_data_steps=0, objective=objective, meta_lr=0, meta_lr_boundaries="")
-        train(tmp_path / objective, *flags(workers=1, **settings))
+        train(tmp_path / objective, *flags(workers=1, steps=1, validate_steps=1, validate_data_steps=0, meta_lr=0,
+                                           meta_lr_boundaries="", objective=objective))
         scores.append(metrics(tmp_path / objective)[1])
     assert scores[0]["heldout_accuracy"] == scores[1]["heldout_accuracy"]  # the same theta
     assert scores[0]["heldout_J"] != scores[1]["heldout_J"]

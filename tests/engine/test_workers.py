@@ -1,4 +1,5 @@
 """The workers of a run, what they leave behind, and the memory they share."""
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -23,37 +24,18 @@ from runs import ROOT, any_alive, assert_nothing_has_a_name, descendants, wait_u
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc and /dev/shm")
 
 
-@pytest.fixture
-def staff():
-    """staff(count, **arguments): `Workers` that build `runs.Handler(**arguments)`; `said` is what they say."""
-    opened = []
-
-    def start(count, **arguments):
-        said = []
-        opened.append(Workers(count, "runs", "Handler", arguments, said.append))
-        opened[-1].said = said
-        return opened[-1]
-
-    yield start
-    for workers in opened:
-        workers.close()
-
-
-def ask(workers, work, **arguments):
-    workers.add([Job(1, work, arguments)])
-    return workers.take([1])[0]
-
-
 @linux
-def test_a_replaced_worker_reads_and_writes_the_same_memory(staff):
-    memory = SharedArrays({"a": ((5,), "float32")})
+def test_a_replaced_worker_reads_and_writes_the_same_memory():
+    memory, pids = SharedArrays({"a": ((5,), "float32")}), set()
     memory["a"][:] = 7
-    workers = staff(1, memory=memory)
-    first = ask(workers, "change", value=8)
-    assert first["before"] == 7 and memory["a"][0] == 8
-    os.kill(first["pid"], signal.SIGKILL)
-    second = ask(workers, "change", value=9)
-    assert second["before"] == 8 and memory["a"][0] == 9 and second["pid"] != first["pid"] and workers.restarts == 1
+    with contextlib.closing(Workers(1, "runs", "Handler", {"memory": memory}, print)) as workers:
+        for restarts, value in enumerate((8, 9)):
+            workers.add([Job(1, "change", {"value": value})])
+            (reply,) = workers.take([1])
+            assert reply["before"] == value - 1 and memory["a"][0] == value and workers.restarts == restarts
+            os.kill(reply["pid"], signal.SIGKILL)
+            pids.add(reply["pid"])
+    assert len(pids) == 2
 
 
 BUSY = """

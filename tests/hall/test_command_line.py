@@ -1,5 +1,4 @@
 """Programs whose output nobody reads any more."""
-import json
 import os
 import signal
 import subprocess
@@ -7,20 +6,17 @@ import sys
 
 import pytest
 
-from runs import ENDLESS, ROOT, flags, state_of, steps_logged, wait_until, workers_of
+from runs import ENDLESS, ROOT, flags, metrics, start, state_of, workers_of
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks ps")
 def test_a_run_whose_output_is_closed_is_saved_and_ends_without_a_word(tmp_path):
-    process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *flags(workers=1, **ENDLESS)], cwd=tmp_path,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    wait_until(lambda: steps_logged(tmp_path) > 2, 60, "training")
+    process = start(tmp_path, *flags(workers=1, **ENDLESS), after=2)
     process.stdout.close()
     os.kill(workers_of(process)[0], signal.SIGKILL)  # of which it tells at once
-    assert process.wait(30) == 141 and process.stderr.read() == b""
+    assert process.wait(30) == 141 and process.stderr.read() == ""
     process.stderr.close()
-    log = (tmp_path / "runs/laptop/metrics.jsonl").read_text().splitlines()
-    assert state_of(tmp_path)[1]["state"]["step"] == json.loads(log[-1])["step"] + 1
+    assert state_of(tmp_path)[1]["state"]["step"] == metrics(tmp_path)[-1]["step"] + 1
 
 
 @pytest.mark.parametrize("arguments", [["figure", "--help"], ["--help"]])

@@ -1,4 +1,5 @@
 """Jobs of processes that are killed or fail, however the processes start, and what those leave behind."""
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -16,15 +17,9 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="lo
 @pytest.fixture(params=[multiprocessing.context.SpawnContext, multiprocessing.context.ForkServerContext])
 def staff(request):
     """staff(count, failed): `Workers` that build `runs.Handler()`."""
-    opened = []
-
-    def start(count, failed):
-        opened.append(Workers(request.param(), count, "runs", "Handler", {}, failed))
-        return opened[-1]
-
-    yield start
-    for workers in opened:
-        workers.close()
+    with contextlib.ExitStack() as opened:
+        yield lambda count, failed: opened.enter_context(contextlib.closing(
+            Workers(request.param(), count, "runs", "Handler", {}, failed)))
 
 
 def test_a_killed_workers_job_is_given_to_another_within_a_second(staff, tmp_path):

@@ -28,9 +28,14 @@ def flags(**changes):
     return [part for name, value in settings.items() for part in (f"--{name}", str(value))]
 
 
-def start(folder, *arguments, program=ROOT / "train.py", **options):
-    return subprocess.Popen([sys.executable, str(program), "--no-score", *arguments], cwd=folder,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+def start(folder, *arguments, program=ROOT / "train.py", after=0, **options):
+    """A run in this folder, which is made; once it has logged more than `after` records where that is not 0."""
+    folder.mkdir(exist_ok=True)
+    process = subprocess.Popen([sys.executable, str(program), "--no-score", *arguments], cwd=folder,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    if after:
+        wait_until(lambda: steps_logged(folder) > after, 60, "training")
+    return process
 
 
 def finish(process, code=0):
@@ -50,10 +55,16 @@ def train(folder, *arguments, code=0, **options):
 
 def faulty(folder, fault):
     """`folder/train.py`: the real program with a fault put in before it starts, in every process of the run."""
+    folder.mkdir(exist_ok=True)
     path = folder / "train.py"
     path.write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{fault}\n"
                     f"exec(open({str(ROOT / 'train.py')!r}).read())\n")
     return path
+
+
+def one_line(error, *words):
+    """These errors are one line, which holds all the words."""
+    assert error.count("\n") == 1 and all(word in error for word in words), error
 
 
 def wait_until(condition, seconds=30, what="the condition"):

@@ -10,10 +10,10 @@ import pytest
 import evaluate
 from ops.rule import fast
 from ops.scoring import score
+from runs import ROOT
 from small_data import rng, small_theta
+from small_scores import as_id, refused_command
 from unsup_meta import save_theta
-
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +35,9 @@ def arguments(files, *more, **replaced):
 
 
 def scored(files, tmp_path, *more, **replaced):
-    out = str(tmp_path / "scores.json")
-    assert evaluate.main(arguments(files, "--json", out, *more, **replaced)) == 0
-    with open(out) as file:
-        return json.load(file)
+    out = tmp_path / "scores.json"
+    assert evaluate.main(arguments(files, "--json", str(out), *more, **replaced)) == 0
+    return json.loads(out.read_text())
 
 
 def test_score_writes_what_api_promises(files, tmp_path, capsys):
@@ -130,49 +129,31 @@ def test_help_lists_the_commands_and_importing_them_is_cheap(capsys):
     assert done.stdout == "[]\n", done.stderr
 
 
-REFUSED = [  # flags, words of the message
-    (["--sizes", "7,8,6"], ["7", "5 features", "--sizes"]),
-    (["--sizes", "5,8.5,6"], ["--sizes", "5,8.5,6"]),
-    (["--sizes", "5"], ["--sizes"]),
-    (["--sizes", "5,0,6"], ["--sizes"]),
-    (["--shots", "28"], ["class '2'", "27 training", "28"]),
-    (["--shots", "0"], ["--shots is 0"]),
-    (["--shots", "many"], ["--shots", "many"]),
-    (["--draws", "0"], ["--draws is 0"]),
-    (["--seeds", "0"], ["--seeds is 0"]),
-    (["--seed", "-1"], ["--seed is -1"]),
-    (["--inner-steps", "-1"], ["--inner-steps is -1"]),
-    (["--inner-steps", "2.5"], ["--inner-steps", "2.5"]),
-    (["--batch-reference", "1"], ["--batch-reference is 1"]),
-    (["--lr", "0"], ["--lr", "positive"]),
-    (["--norm-eps", "nan"], ["--norm-eps", "positive"]),
-    (["--activation", "rlu"], ["rlu", "relu"]),
-    (["--baselines", "raw,vea"], ["vea", "raw, pca"]),
-    (["--data", "mnist15"], ["mnist15", "mnist14"]),
-    (["--data", "absent.npz"], ["absent.npz"]),
-    (["--theta", "absent.npz"], ["absent.npz", "train.py", "--theta"]),
-    (["--shot", "5"], ["--shot"]),
-    (["--picture", "curve.jpg"], ["curve.jpg", ".png"]),
-    (["--picture", "scores.png"], ["scores.json", "another name"]),
-    (["--colour"], ["--colour"]),
-    (["--processes", "0"], ["--processes"]),
-]
-
-
-@pytest.mark.parametrize("flags, words", REFUSED, ids=lambda value: "=".join(value) if value[0][0] == "-" else "")
+@pytest.mark.parametrize("flags, words", [  # the flags and words of the message
+    (["--sizes", "7,8,6"], ["7", "5 features", "--sizes"]), (["--sizes", "5,8.5,6"], ["--sizes", "5,8.5,6"]),
+    (["--sizes", "5"], ["--sizes"]), (["--sizes", "5,0,6"], ["--sizes"]),
+    (["--shots", "28"], ["class '2'", "27 training", "28"]), (["--shots", "0"], ["--shots is 0"]),
+    (["--shots", "many"], ["--shots", "many"]), (["--draws", "0"], ["--draws is 0"]),
+    (["--seeds", "0"], ["--seeds is 0"]), (["--seed", "-1"], ["--seed is -1"]),
+    (["--inner-steps", "-1"], ["--inner-steps is -1"]), (["--inner-steps", "2.5"], ["--inner-steps", "2.5"]),
+    (["--batch-reference", "1"], ["--batch-reference is 1"]), (["--lr", "0"], ["--lr", "positive"]),
+    (["--norm-eps", "nan"], ["--norm-eps", "positive"]), (["--activation", "rlu"], ["rlu", "relu"]),
+    (["--baselines", "raw,vea"], ["vea", "raw, pca"]), (["--data", "mnist15"], ["mnist15", "mnist14"]),
+    (["--data", "absent.npz"], ["absent.npz"]), (["--theta", "absent.npz"], ["absent.npz", "train.py", "--theta"]),
+    (["--shot", "5"], ["--shot"]), (["--picture", "curve.jpg"], ["curve.jpg", ".png"]),
+    (["--picture", "scores.png"], ["scores.json", "another name"]), (["--colour"], ["--colour"]),
+    (["--processes", "0"], ["--processes"])], ids=as_id)
 def test_bad_input_is_one_line_and_writes_nothing(files, tmp_path, monkeypatch, capsys, flags, words):
     monkeypatch.chdir(tmp_path)
-    assert evaluate.main(arguments(files, "--json", "scores.json", *flags)) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1 and err.startswith("evaluate.py: "), err
-    assert all(word in err for word in words), err
+    refused_command(capsys, arguments(files, "--json", "scores.json", *flags), words)
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("given", [[], ["scroe"], ["score", "extra"]])
-def test_unknown_commands(given, capsys):
-    assert evaluate.main(given) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+@pytest.mark.parametrize("given, words", [
+    ([], ()), (["scroe"], ()), (["score", "extra"], ()), (["score"], ["runs/laptop/theta.npz", "train.py"])])
+def test_unknown_commands_and_a_missing_default_theta(tmp_path, monkeypatch, capsys, given, words):
+    monkeypatch.chdir(tmp_path)
+    refused_command(capsys, given, words)
 
 
 def test_bad_files_are_one_line(files, tmp_path, capsys):
@@ -200,9 +181,7 @@ def test_bad_files_are_one_line(files, tmp_path, capsys):
     for replaced, words in cases:
         paths = {kind: str(tmp_path / name) for kind, name in replaced.items()}
         flags = ["--json", str(tmp_path / "out.json"), "--picture", str(tmp_path / "curve.png"), "--shots", "5"]
-        assert evaluate.main(arguments(files, *flags, **paths)) == 2, replaced
-        out, err = capsys.readouterr()
-        assert err.count("\n") == 1 and all(word in err for word in words), err
+        refused_command(capsys, arguments(files, *flags, **paths), words)
     assert sorted(os.listdir(tmp_path)) == before
 
 
@@ -211,13 +190,5 @@ def test_outputs_are_checked_before_the_work(files, tmp_path, monkeypatch, capsy
     (tmp_path / "file").write_text("kept")
     for out in (str(tmp_path), str(tmp_path / "file" / "out.json"), files["theta"], files["data"],
                 str(tmp_path / ("long" * 100))):
-        assert evaluate.main(arguments(files, "--json", out)) == 2
-        assert capsys.readouterr().err.count("\n") == 1
+        refused_command(capsys, arguments(files, "--json", out))
     assert (tmp_path / "file").read_text() == "kept" and os.path.getsize(files["theta"]) > 1000
-
-
-def test_a_missing_default_theta_says_what_to_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert evaluate.main(["score"]) == 2
-    err = capsys.readouterr().err
-    assert "runs/laptop/theta.npz" in err and "train.py" in err and err.count("\n") == 1
