@@ -29,7 +29,7 @@ def test_labelled_batches_that_do_not_fit_are_refused(spoil):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("budget", [0, 20_000, 100_000])
+@pytest.mark.parametrize("budget", [0, 20_000, 60_000])
 def test_recomputing_in_the_backward_pass_changes_nothing(kernels, monkeypatch, dtype, budget):
     """Whatever is forgotten, steps or single blocks: the same J and phi, and gradients up to the order of sums."""
     theta, phi, x, labelled = as_dtype(random_problem(0, [7, 6, 4], 5), dtype)
