@@ -47,7 +47,7 @@ def _top_d_vjp(g, tape, wanted):
     return grads | {0: None if back is None else back.reshape(shapes[0])}
 
 
-@block(vjp=_top_d_vjp, large=True)
+@block(vjp=_top_d_vjp, large=("first", "kept", "m10"))
 def _top_d(xL, *weights, tape=NO_TAPE):
     (B, N), T, keep = xL.shape, weights[0].shape[2], tape is not NO_TAPE
     weights = [np.ascontiguousarray(a) for a in weights]
@@ -164,7 +164,7 @@ def _compute_h_vjp(g, tape, wanted):
     return dict(enumerate(grads))
 
 
-@block(vjp=_compute_h_vjp, large=True)
+@block(vjp=_compute_h_vjp, large=("kept",))
 def _compute_h(d, x, z, W, W_above, b, *weights, tape=NO_TAPE):
     (B, N), weights, D, dtype = x.shape, [np.ascontiguousarray(a) for a in weights], d.shape[2], x.dtype
     turned = None if W_above is None else W_above.T

@@ -101,7 +101,7 @@ def _embed_vjp(g, tape, wanted):
     return grads
 
 
-@block(vjp=_embed_vjp, large=True)
+@block(vjp=_embed_vjp, large=("made", "normed"))
 def _embed(x, *parts, tape=NO_TAPE):
     """x^L [..., N^L] of x [G, ..., N^0] as a tuple of G arrays; parts = (W, b, W, b, ...); no gradient for x."""
     xs, normed = [x], []
@@ -109,7 +109,7 @@ def _embed(x, *parts, tape=NO_TAPE):
         z, *saved = _batch_norm(product(xs[-1].reshape(-1, len(W)), W).reshape(x.shape[:-1] + b.shape), b)
         xs.append(np.maximum(z, 0, out=z))
         normed.append(saved)
-    tape.update(xs=xs, normed=normed, parts=parts)
+    tape.update(xs=xs, made=xs[1:], normed=normed, parts=parts)
     return tuple(xs[-1])
 
 

@@ -90,7 +90,7 @@ def _next_d_vjp(g, tape, wanted):
             5: of_delta.sum(axis=1)}
 
 
-@block(vjp=_next_d_vjp, large=True)
+@block(vjp=_next_d_vjp, large=("gate", "delta", "inv"))
 def _next_d(d, z, h, V, E, e, *, tape=NO_TAPE):
     if not (d.shape[:2] == z.shape == h.shape[:2] and V.shape[1] == z.shape[1] and e.shape == E.shape[1:]
             and E.shape == (h.shape[2], d.shape[2])):

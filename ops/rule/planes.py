@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from ops.rule.conv import PIECE
 from ops.rule.primitive import EPS, NO_TAPE, block, kernel
 from ops.rule.readouts import hebbian, readouts, readouts_vjp
 from ops.rule.threads import products
@@ -193,29 +194,52 @@ def _merged_vjp(g, Wn, feed, lower, upper, merge, planes, inv, sq):
 # --- What becomes of their sum (App.59-60), W and V each by itself, all [2, I J] ------------------
 
 
-def _dot(a, b):
-    """Sums of products along the last axis, [2, 1]: pairwise, so that long ones keep their digits."""
-    return (a * b).sum(axis=1, keepdims=True)
+@kernel()
+def dot(a, b):
+    """Sum of the products of two contiguous runs, in pieces so that long ones keep their digits."""
+    total = 0.0
+    for start in range(0, len(a), PIECE):
+        s, piece, other = a.dtype.type(0), a[start:start + PIECE], b[start:start + PIECE]
+        for i in range(len(piece)):
+            s += piece[i] * other[i]
+        total += s
+    return total
 
 
-def _finish(merged, W, e):
-    """(orth / sqrt(e + mean orth^2), orth = merged + Wu relu(-<merged, Wu>) (D8); inv and push of Wu, scale of orth)."""
-    inv = 1 / np.sqrt(_dot(W, W) + W.dtype.type(EPS))
-    push = np.maximum(-_dot(merged, W) * inv, 0)
-    orth = merged + W * (inv * push)
-    scale = 1 / np.sqrt(W.dtype.type(e) + _dot(orth, orth) / W.dtype.type(W.shape[1]))
-    orth *= scale
-    return orth, inv, push, scale
+@kernel()
+def finish(merged, W, e, delta, inv, push, scale):
+    """delta = scale orth, scale = 1 / sqrt(e + mean orth^2), orth = merged + Wu push, push = relu(-<merged, Wu>) (D8).
+
+    Wu = W inv, inv = 1 / sqrt(sum W^2 + 1e-6); fills inv, push and scale.
+    """
+    for which in range(2):
+        update, weights, orth, zero = merged[which], W[which], delta[which], W.dtype.type(0)
+        inv[which] = W.dtype.type(1 / np.sqrt(dot(weights, weights) + EPS))
+        push[which] = max(W.dtype.type(-dot(update, weights) * inv[which]), zero)
+        amount = inv[which] * push[which]
+        for i in range(len(weights)):
+            orth[i] = update[i] + weights[i] * amount
+        scale[which] = W.dtype.type(1 / np.sqrt(e + dot(orth, orth) / len(orth)))
+        for i in range(len(weights)):
+            orth[i] *= scale[which]
 
 
-def _finish_vjp(g, delta, merged, W, inv, push, scale):
-    """Gradients of `_finish` with respect to merged and W."""
-    g = scale * (g - delta * (_dot(g, delta) / W.dtype.type(W.shape[1])))   # now of orth
-    g_dot = _dot(g, W) * inv                                                # with Wu
-    of_dot = np.where(push > 0, -g_dot, 0)                                  # gradient to <merged, Wu>
-    along = push * g_dot + of_dot * _dot(merged, W) * inv                   # of the gradient to Wu, its part along Wu
-    Wu = W * inv
-    return g + of_dot * Wu, (push * g + of_dot * merged - along * Wu) * inv
+@kernel()
+def finish_vjp(g, delta, merged, W, inv, push, scale, g_merged, g_W):
+    """Gradients of `finish` with respect to merged and W."""
+    for which in range(2):
+        of_delta, limited, update, weights, unit = g[which], delta[which], merged[which], W[which], inv[which]
+        of_merged, of_W = g_merged[which], g_W[which]
+        mean, c = W.dtype.type(dot(of_delta, limited) / len(limited)), scale[which]
+        for i in range(len(weights)):
+            of_merged[i] = c * (of_delta[i] - limited[i] * mean)             # of orth, for now
+        g_dot = W.dtype.type(dot(of_merged, weights) * unit)                 # with Wu
+        of_dot = W.dtype.type(0) if push[which] <= 0 else -g_dot             # gradient to <merged, Wu>
+        along = push[which] * g_dot + of_dot * W.dtype.type(dot(update, weights) * unit)  # of the gradient to Wu, along Wu
+        for i in range(len(weights)):
+            Wu, of_orth = weights[i] * unit, of_merged[i]
+            of_merged[i] = of_orth + of_dot * Wu
+            of_W[i] = (push[which] * of_orth + of_dot * update[i] - Wu * along) * unit
 
 
 # --- All of it ------------------------------------------------------------------------------------
@@ -224,7 +248,8 @@ def _finish_vjp(g, delta, merged, W, inv, push, scale):
 def _delta_weights_vjp(g, tape, wanted):
     t, B = SimpleNamespace(**tape), len(tape["x"])
     shape, flat = t.WV.shape, t.WV.reshape(2, -1)
-    g_merged, g_flat = _finish_vjp(np.stack(g).reshape(2, -1), t.delta, t.merged, flat, *t.finish)
+    g_merged, g_flat = np.empty_like(flat), np.empty_like(flat)
+    finish_vjp(np.stack(g).reshape(2, -1), t.delta, t.merged, flat, *t.finish, g_merged, g_flat)
     g_Wn, g_feed, g_hebb, g_lower, g_upper, g_merge = _merged_vjp(
         g_merged.reshape(shape), t.Wn, t.feed, t.lower, t.upper, t.merge, *t.planes)
     g_WV = np.empty_like(t.WV)
@@ -237,7 +262,7 @@ def _delta_weights_vjp(g, tape, wanted):
     return {0: g_WV[0], 1: g_WV[1], 2: g_x_lower, 3: g_x, 4: g_low, 5: g_up, 6: g_merge}
 
 
-@block(vjp=_delta_weights_vjp, large=True)
+@block(vjp=_delta_weights_vjp, large=("WV", "Wn", "merged", "feed", "lower", "upper", "planes"))
 def delta_weights(W, V, x_lower, x, low, up, merge, e, *, tape=NO_TAPE):
     """(DeltaW^l, DeltaV^l), each [I, J], as `unsup_meta.delta_weight` defines them.
 
@@ -254,8 +279,9 @@ def delta_weights(W, V, x_lower, x, low, up, merge, e, *, tape=NO_TAPE):
     Wn = WV * inv_W[:, None]                                                # (D5)
     feed, lower, upper = readouts(low, up)                                  # (App.40, 48-55)
     merged, planes = _merged(Wn, feed, hebbian(x_lower, x), lower, upper, merge, tape is not NO_TAPE)  # (App.41-58)
-    merged = merged.reshape(2, -1)
-    delta, *finish = _finish(merged, WV.reshape(2, -1), e)                  # (App.59-60)
-    tape.update(WV=WV, Wn=Wn, inv_W=inv_W, delta=delta, merged=merged, finish=finish, x_lower=x_lower, x=x, low=low,
+    merged, delta = merged.reshape(2, -1), np.empty((2, W.size), W.dtype)
+    inv_push_scale = np.empty((3, 2), W.dtype)
+    finish(merged, WV.reshape(2, -1), float(e), delta, *inv_push_scale)     # (App.59-60)
+    tape.update(WV=WV, Wn=Wn, inv_W=inv_W, delta=delta, merged=merged, finish=inv_push_scale, x_lower=x_lower, x=x, low=low,
                 up=up, feed=feed, lower=lower, upper=upper, merge=merge, planes=planes)
     return tuple(delta.reshape(WV.shape))

@@ -32,7 +32,7 @@ keep_freed_memory()
 kernel = functools.partial(njit, cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
 
 EPS = 1e-6  # inside every root of the rule (D1; App.33, App.85-95)
-BUDGET = 512 << 20  # bytes: three inner steps at the paper's sizes
+BUDGET = 540 << 20  # bytes: three inner steps at the paper's sizes
 _budget = BUDGET  # of blocks: less once a function runs again, when its gradients need room too
 _held = 0  # bytes that tapes and what they connect hold now, or would if none had been forgotten
 
@@ -48,10 +48,10 @@ NO_TAPE = NoTape()
 NOTHING = np.zeros(())  # passed on where the gradient itself goes another way
 
 
-def block(vjp, large=False):
+def block(vjp, large=None):
     """Decorator: make `forward(*args, tape)` an autograd primitive with VJP `vjp(g, tape, wanted)`.
 
-    What it holds is counted if `large`, which costs a few microseconds.
+    large: names of what it puts on its tape that is its own and no argument: that, and its value, is counted.
     Arguments that are not arrays (an axis, a name) are never asked for a gradient.
     What `autograd.extend.primitive` and `defvjp_argnums` do, in a third of the time: a meta-gradient at the
     laptop's sizes is hundreds of small calls.  Forward mode and gradients of gradients are not defined.
@@ -70,19 +70,19 @@ def block(vjp, large=False):
             values, tape, wanted = list(args), {}, frozenset(boxed)
             for i in boxed:
                 values[i] = args[i]._value
-            if large and _held > _budget:
+            if large is not None and _held > _budget:
                 tape = NO_TAPE
             out = forward(*values, tape=tape)
             again, size = None, 0
-            if large:
-                tape, again, size = _kept(tape, out, values)
+            if large is not None:
+                tape, again, size = _kept(tape, large, out, values)
 
             def pull_back(g):
                 saved = {} if tape is None else tape
                 if tape is None:
                     forward(*again, tape=saved)
                 grads = vjp(g, saved, wanted)
-                if large:
+                if large is not None:
                     _release(size)
                 return [grads[i] for i in boxed]
 
@@ -99,29 +99,16 @@ def block(vjp, large=False):
     return decorate
 
 
-def _kept(tape, out, values):
-    """(tape, None, bytes held by it and `out`), or where tapes hold too much (None, values to compute it from again, bytes)."""
+def _kept(tape, own, out, values):
+    """(tape, None, bytes of `out` and what is its own) or, where tapes hold too much, (None, values to start from, bytes)."""
     global _held
-    size = _bytes([out, *tape.values()], {id(_owner(a)) for a in values if isinstance(a, np.ndarray)})
+    size = _bytes([out, *(tape.get(name) for name in own)])
     _held += size
     return (tape, None, size) if tape is not NO_TAPE and _held <= _budget else (None, values, size)
 
 
-def _owner(a):
-    return a if a.base is None else a.base
-
-
-def _bytes(tree, counted):
-    """Bytes of the arrays in a list of arrays and lists, each memory once and none whose owner's id is in `counted`."""
-    total = 0
-    for a in tree:
-        if isinstance(a, np.ndarray):
-            if id(_owner(a)) not in counted:
-                counted.add(id(_owner(a)))
-                total += a.nbytes
-        elif isinstance(a, (list, tuple)):
-            total += _bytes(a, counted)
-    return total
+def _bytes(arrays):
+    return sum(a.nbytes if isinstance(a, np.ndarray) else _bytes(a) if isinstance(a, (list, tuple)) else 0 for a in arrays)
 
 
 def _release(size):
@@ -272,7 +259,7 @@ def remat(fun):
         results, recorded = [getval(out) for out in outs], (outs, roots)
         if _held > BUDGET:
             recorded = None
-            _release(_held - before - _bytes(results, set()))
+            _release(_held - before - _bytes(results))
 
         def pull_back(gs):
             global _budget

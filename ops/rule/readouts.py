@@ -6,7 +6,7 @@ and rank of App.40 is then the inner dimension of a matrix product, and nothing 
 import numpy as np
 
 from ops.rule.conv import channels_first, channels_last
-from ops.rule.primitive import NO_TAPE, block
+from ops.rule.primitive import NO_TAPE, block, kernel
 from ops.rule.threads import in_parts, matmul, product, products
 
 # A layer's projections as the lower and as the upper layer of a weight matrix, and where each readout's factors lie.
@@ -47,7 +47,7 @@ def _project_vjp(g, tape, wanted):
     return grads
 
 
-@block(vjp=_project_vjp, large=True)
+@block(vjp=_project_vjp, large=())
 def project(h, *stacks, tape=NO_TAPE):
     """r_bip = sum_k h_bik P_kp (App.38-39): h [B, N, H], each of `stacks` [n, H, R] -> a tuple of [n, R B, N].
 
@@ -62,13 +62,25 @@ def project(h, *stacks, tape=NO_TAPE):
     return tuple(part.reshape(P.shape[0], P.shape[2] * B, N) for part, P in zip(np.split(r, ends[:-1]), stacks))
 
 
-def _symmetrised(S, r):
-    """(S + S') / (B R sqrt(2 N)) without the diagonal: S [2, N, N], r [7, R B, N]."""
-    out = S + S.swapaxes(1, 2)
-    out *= r.dtype.type(1 / (r.shape[1] * (2 * r.shape[2]) ** 0.5))
-    diagonal = np.arange(r.shape[2])
-    out[:, diagonal, diagonal] = 0
-    return out
+@kernel()
+def symmetrise(S, scale):
+    """S <- scale (S + S') with a zero diagonal, in place, for each S [N, N] of a stack: also its own transpose."""
+    stack, n, _ = S.shape
+    side = 32  # of the squares that are exchanged, small enough for the first-level cache
+    for which in range(stack):
+        for top in range(0, n, side):
+            for left in range(top, n, side):
+                for i in range(top, min(top + side, n)):
+                    for j in range(max(left, i + 1), min(left + side, n)):
+                        v = scale * (S[which, i, j] + S[which, j, i])
+                        S[which, i, j] = v
+                        S[which, j, i] = v
+        for i in range(n):
+            S[which, i, i] = 0
+
+
+def _scale(r):
+    return r.dtype.type(1 / (r.shape[1] * (2 * r.shape[2]) ** 0.5))  # 1 / (B R sqrt(2 N))
 
 
 def readouts(low, up):
@@ -82,16 +94,19 @@ def readouts(low, up):
     products(*((low[i].T, up[i], feed[i]) for i in FEED),
              *((r[a].T, r[a + 1], S) for r, both in ((low, lower), (up, upper)) for a, S in zip((LIN, SQR), both)))
     feed /= low.dtype.type(low.shape[1])
-    return feed, _symmetrised(lower, low), _symmetrised(upper, up)
+    symmetrise(lower, _scale(low))
+    symmetrise(upper, _scale(up))
+    return feed, lower, upper
 
 
 def readouts_vjp(g_feed, g_lower, g_upper, low, up):
-    """Gradients of `readouts` with respect to low and up."""
+    """Gradients of `readouts` with respect to low and up; those of lower and upper are overwritten."""
     g_low, g_up = np.empty_like(low), np.empty_like(up)
     g_feed = g_feed / low.dtype.type(low.shape[1])
     jobs = [(up[i], g_feed[i].T, g_low[i]) for i in FEED] + [(low[i], g_feed[i], g_up[i]) for i in FEED]
     for r, g_r, g_lateral in ((low, g_low, g_lower), (up, g_up, g_upper)):
-        for a, of_a in zip((LIN, SQR), _symmetrised(g_lateral, r)):  # symmetrising is its own transpose
+        symmetrise(g_lateral, _scale(r))
+        for a, of_a in zip((LIN, SQR), g_lateral):
             jobs += [(r[a + 1], of_a, g_r[a]), (r[a], of_a, g_r[a + 1])]
     products(*jobs)
     return g_low, g_up

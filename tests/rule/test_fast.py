@@ -230,7 +230,8 @@ def test_runs_longer_than_what_is_summed_at_once(dtype, tol):
     args = [d, x, z, None, rng.standard_normal((260, 5)), b, theta]
     assert relative_error(um.compute_h.kernel(*as_dtype(args, dtype)), um.compute_h.definition(*args)) < tol
     merged, W = rng.standard_normal((2, 1 << 20)), 1 + rng.standard_normal((2, 1 << 20))
-    delta, *_ = planes._finish(merged.astype(dtype), W.astype(dtype), 1e-3)
+    delta, inv_push_scale = np.empty(W.shape, dtype), np.empty((3, 2), dtype)
+    planes.finish(merged.astype(dtype), W.astype(dtype), 1e-3, delta, *inv_push_scale)
     for i in range(2):
         Wu = W[i] / np.sqrt((W[i] ** 2).sum() + 1e-6)
         orth = merged[i] + Wu * max(-(merged[i] * Wu).sum(), 0)
