@@ -14,7 +14,7 @@ from ops.engine.config import make_config
 from ops.errors import InputError
 from ops.files import link_atomically, load_npz, sweep_temporary, write_atomically
 from ops.data.pool import Pool
-from runs import ROOT
+from small_runs import ROOT
 
 DATA = {"letters": "12ab"}
 CONFIG = make_config("laptop", {"live_tasks": 4, "keep_checkpoints": 2, "meta_batch": 2, "glyph_ways": (3, 5)})

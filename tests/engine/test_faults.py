@@ -11,7 +11,7 @@ import pytest
 
 from ops.files import load_npz
 from ops.processes import ONE_THREAD
-from runs import (ENDLESS, LONG, any_alive, assert_nothing_has_a_name, assert_same_run, descendants, faulty, finish,
+from small_runs import (ENDLESS, LONG, any_alive, assert_nothing_has_a_name, assert_same_run, descendants, faulty, finish,
                   flags, fork_server_of, metrics, one_line, start, state_of, train, wait_until, workers_of)
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc and /dev/shm")

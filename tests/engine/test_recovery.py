@@ -11,7 +11,7 @@ import pytest
 
 from ops.engine.config import make_config
 from ops.engine.progress import MetricsLog, Progress, status_line
-from runs import (assert_same_run, assert_same_state, faulty, finish, flags, learning, metrics, one_line, start,
+from small_runs import (assert_same_run, assert_same_state, faulty, finish, flags, learning, metrics, one_line, start,
                   state_of, train)
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs signals and limits of Linux")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runs import (any_alive, assert_nothing_has_a_name, assert_same_state, descendants, flags, start, state_of,
+from small_runs import (any_alive, assert_nothing_has_a_name, assert_same_state, descendants, flags, start, state_of,
                   steps_logged, wait_until, workers_of)
 
 SOAK = dict(steps=2000, validate_steps=0, live_tasks=6, horizon_end=20, horizon_growth=500, checkpoint_steps=25,

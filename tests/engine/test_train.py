@@ -10,7 +10,7 @@ import pytest
 from ops.engine.config import Config, as_json, differing_fields, horizon_scale, make_config, parse, unroll_range
 from ops.errors import InputError
 from ops.files import load_npz
-from runs import ROOT, assert_same_run, assert_same_state, flags, metrics, one_line, state_of, train
+from small_runs import ROOT, assert_same_run, assert_same_state, flags, metrics, one_line, state_of, train
 from small_data import make_user
 
 

@@ -19,7 +19,7 @@ from ops.errors import InputError
 from ops.data.pool import Pool
 from ops.processes import alive
 from ops.workers import Job
-from runs import ROOT, any_alive, assert_nothing_has_a_name, descendants, wait_until
+from small_runs import ROOT, any_alive, assert_nothing_has_a_name, descendants, wait_until
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc and /dev/shm")
 
@@ -28,7 +28,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks i
 def test_a_replaced_worker_reads_and_writes_the_same_memory():
     memory, pids = SharedArrays({"a": ((5,), "float32")}), set()
     memory["a"][:] = 7
-    with contextlib.closing(Workers(1, "runs", "Handler", {"memory": memory}, print)) as workers:
+    with contextlib.closing(Workers(1, "small_runs", "Handler", {"memory": memory}, print)) as workers:
         for restarts, value in enumerate((8, 9)):
             workers.add([Job(1, "change", {"value": value})])
             (reply,) = workers.take([1])
@@ -45,7 +45,7 @@ from ops.engine.shared_memory import SharedArrays
 from ops.engine.workers import Workers
 from ops.workers import Job
 if __name__ == "__main__":
-    workers = Workers(2, "runs", "Handler", {{"memory": SharedArrays({{"a": ((1000,), "float32")}})}}, print)
+    workers = Workers(2, "small_runs", "Handler", {{"memory": SharedArrays({{"a": ((1000,), "float32")}})}}, print)
     workers.add([Job(1, "compute", {{"file": {file!r}}})])
     while True:
         workers.receive()

@@ -10,7 +10,7 @@ import pytest
 import evaluate
 from figures import bench, bench_cases, bench_process, roofline
 from ops.errors import InputError
-from runs import ROOT
+from small_runs import ROOT
 from small_scores import refused_command
 
 TINY = dict(batch_size=7, hdims=6, delta=5, top=4, rank=2, sizes=[30, 13, 11, 9], unrolls=2, pairs=2, per_batch=20)

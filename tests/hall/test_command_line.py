@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from runs import ENDLESS, ROOT, flags, metrics, start, state_of, workers_of
+from small_runs import ENDLESS, ROOT, flags, metrics, start, state_of, workers_of
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks ps")

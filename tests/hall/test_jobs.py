@@ -9,7 +9,7 @@ import time
 import pytest
 
 from ops.workers import DIED, Job, Workers
-from runs import shared_memory_of, wait_until
+from small_runs import shared_memory_of, wait_until
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 
@@ -19,7 +19,7 @@ def staff(request):
     """staff(count, failed): `Workers` that build `runs.Handler()`."""
     with contextlib.ExitStack() as opened:
         yield lambda count, failed: opened.enter_context(contextlib.closing(
-            Workers(request.param(), count, "runs", "Handler", {}, failed)))
+            Workers(request.param(), count, "small_runs", "Handler", {}, failed)))
 
 
 def test_a_killed_workers_job_is_given_to_another_within_a_second(staff, tmp_path):

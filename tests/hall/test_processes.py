@@ -7,7 +7,7 @@ import pytest
 
 from ops import processes
 from ops.processes import alive, usable_cores
-from runs import wait_until
+from small_runs import wait_until
 
 
 def test_an_old_python_is_one_line(monkeypatch, capsys):

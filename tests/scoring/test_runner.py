@@ -13,7 +13,7 @@ import figures
 import small_experiment
 from ops.rule import fast
 from ops.scoring import runner
-from runs import ROOT, wait_until
+from small_runs import ROOT, wait_until
 from small_scores import refused_command
 
 ENTRIES = (figures.Entry("small", "small", "Fig. 9", "numbers doubled"),)

@@ -10,7 +10,7 @@ import pytest
 import evaluate
 from ops.rule import fast
 from ops.scoring import score
-from runs import ROOT
+from small_runs import ROOT
 from small_data import rng, small_theta
 from small_scores import as_id, refused_command
 from unsup_meta import save_theta
