@@ -5,6 +5,7 @@ data, beside baselines; `bench` measures speed; `figure NAME` runs an experiment
 """
 import importlib
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -118,6 +119,9 @@ def _parsed(parser, settings, arguments):
 def main(arguments=None):
     """Run the command line; returns 0, 2 after one line on standard error for bad input, 130 if interrupted."""
     name, *more = (sys.argv[1:] if arguments is None else arguments) or [""]
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:  # what is done is kept already; an exception might be raised within a callback, which loses it
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     try:
         if name in COMMANDS:
             run_command(name, more)
@@ -137,6 +141,9 @@ def main(arguments=None):
         return 2
     except KeyboardInterrupt:
         return 130
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
     return 0
 
 
