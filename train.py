@@ -31,7 +31,7 @@ from ops.engine import config as settings  # noqa: E402
 from ops.engine.live_tasks import SEGMENT, VALIDATE, draw_task, stream, validation_task  # noqa: E402
 from ops.engine.progress import Progress, status_line, summary  # noqa: E402
 from ops.engine.run import Run  # noqa: E402
-from ops.engine.shared_memory import layers, phi_floats, views  # noqa: E402
+from ops.engine.shared_memory import AVERAGED, layers, phi_floats, views  # noqa: E402
 from ops.engine.workers import Signals, Stop  # noqa: E402
 from ops.errors import InputError  # noqa: E402
 from ops.files import sweep_temporary  # noqa: E402
@@ -157,11 +157,12 @@ class MetaTrainer(Run):
         return every and self.step % every == 0 and self.validated < self.step
 
     def validate(self):
-        """Score theta on held-out letters, apart from every training stream; keep the best theta."""
+        """Score the averaged theta on held-out letters, apart from every training stream; keep the best one."""
         self.accumulator.drain(self.step)
-        every, row = self.config.validate_data_steps, self.accumulator.newest(self.step)
+        every, theta = self.config.validate_data_steps, self.optimizer.averaged
+        self.memory["theta"][AVERAGED, :len(theta)] = theta
         more = tuple(DATASETS) if every and self.step % every == 0 else ()  # to be seen, never to choose by
-        jobs = [Job(f"validation {i}", "validate", {"what": what, "index": i, "theta_row": row})
+        jobs = [Job(f"validation {i}", "validate", {"what": what, "index": i, "theta_row": AVERAGED})
                 for i, what in enumerate(HELD_OUT + more)]
         self.workers.add(jobs)
         replies = self.workers.take([job.name for job in jobs])
@@ -172,7 +173,7 @@ class MetaTrainer(Run):
         self.log.write(record)
         self.validated = self.step
         if math.isfinite(J) and (self.best is None or J < self.best["J"]):
-            self.best, self.best_theta = {"J": J, "accuracy": accuracy, "step": self.step}, self.optimizer.theta
+            self.best, self.best_theta = {"J": J, "accuracy": accuracy, "step": self.step}, theta
 
     def train(self):
         """Meta-steps until the last one, the time limit or a signal; saves now and then, and at the end."""

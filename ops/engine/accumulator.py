@@ -39,10 +39,6 @@ class InStep(_Accumulator):
         """Let workers read the theta [P] of meta-step `step`; that of the meta-step before stays."""
         self.memory["theta"][step % 2, :len(theta)] = theta
 
-    def newest(self, step):
-        """The row of the theta of `step`."""
-        return step % 2
-
     def _names(self, step):
         return range(step * self.config.meta_batch, (step + 1) * self.config.meta_batch)
 
@@ -97,11 +93,6 @@ class AsTheyCome(_Accumulator):
     def publish(self, step, theta):
         """Take the segments begun from now on at this theta [P]."""
         self.theta = theta
-
-    def newest(self, step):
-        """A row with the newest theta, while nothing is under way."""
-        self.memory["theta"][0, :len(self.theta)] = self.theta
-        return 0
 
     def next_job(self, step):
         """The next free slot's segment."""

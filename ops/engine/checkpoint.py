@@ -11,7 +11,7 @@ from ops.engine.config import as_json, differing_fields
 from ops.errors import InputError
 from ops.files import link_atomically, load_npz, npz_content, write_atomically
 
-SCHEMA = 4
+SCHEMA = 5
 DIGEST = 64  # characters of a SHA-256, which are the archive's comment and so its last bytes
 MEND = "copy an earlier checkpoint-*.npz over checkpoint.npz, or start another run with --name"
 

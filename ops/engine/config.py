@@ -115,6 +115,8 @@ class Config:
     live_tasks: int = setting(16, "tasks under way at once; a meta-step takes the next meta_batch of them", low=1)
     meta_lr: numbers = setting((3e-3, 1e-3), "Adam's learning rate, or several separated by commas", low=0)
     meta_lr_boundaries: integers = setting((700,), "meta-steps at which the next learning rate takes over", low=0)
+    theta_decay: float = setting(0.99, "decay of theta's average, which validations score and theta.npz holds; at most "
+                                       "(1 + t) / (10 + t) at step t; 0: no average", low=0, high=1)
     clip: float = setting(5.0, "largest global norm of a meta-step's gradient", above=0)
     steps: int = setting(1_000_000, "R, meta-steps at most", low=0)
     minutes: float = setting(4.5, "wall-clock minutes at most, this run; 0 for no limit", low=0)

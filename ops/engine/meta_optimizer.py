@@ -1,4 +1,4 @@
-"""One step of the meta-optimiser (H.2): the averaged gradient clipped, Adam, and what to log about it.
+"""One step of the meta-optimiser (H.2): the averaged gradient clipped, Adam, theta's average, and what to log of it.
 
 theta is one flat vector here: a few calls on it take a tenth of the time that its forty arrays would, and
 while the main process computes, a core is missing to the workers.
@@ -29,17 +29,18 @@ def piecewise_rate(step, boundaries, rates):
 
 
 class MetaOptimizer:
-    """theta, the theta before its last step, and the state of Adam: flat vectors [P], never changed in place.
+    """theta, the theta before its last step, theta's average, Adam's state: flat vectors [P], never changed in place.
 
     theta {name: array}, to start from, in whose order the vectors are; boundaries, rates: the learning-rate
-    schedule (`piecewise_rate`); clip: largest norm of a gradient.
+    schedule (`piecewise_rate`); clip: largest norm of a gradient; decay: of theta's exponential moving average, which
+    is (1 + t) / (10 + t) at most after t steps, so that the start is soon forgotten.
     """
 
-    def __init__(self, theta, boundaries, rates, clip):
+    def __init__(self, theta, boundaries, rates, clip, decay):
         self.shapes = {name: a.shape for name, a in theta.items()}
-        self.theta = self.previous = np.concatenate([a.ravel() for a in theta.values()])
+        self.theta = self.previous = self.averaged = np.concatenate([a.ravel() for a in theta.values()])
         self.m = self.v = np.zeros_like(self.theta)
-        self.steps, self.schedule, self.clip = 0, (boundaries, rates), clip
+        self.steps, self.schedule, self.clip, self.decay = 0, (boundaries, rates), clip, decay
         self._starts = np.cumsum([0] + [a.size for a in theta.values()][:-1])
         self._member = np.array([[name.split("/")[0] == b for name in theta] for b in BLOCKS], float)
 
@@ -57,6 +58,8 @@ class MetaOptimizer:
         bias1, bias2 = 1 - BETA1 ** self.steps, 1 - BETA2 ** self.steps
         change = rate * (self.m / bias1) / (np.sqrt(self.v / bias2) + EPS)
         self.previous, self.theta = self.theta, (self.theta - change).astype(self.theta.dtype)
+        kept = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        self.averaged = kept * self.averaged + (1 - kept) * self.theta
         moved, before = self._by_block(self.theta - self.previous), self._by_block(self.previous)
         return {"grad_norm": norm, "clipped": norm > self.clip, "meta_lr": rate,
                 "update_ratio": _together(moved) / _together(before), "block_grad_norm": self._by_block(gradient),
@@ -69,14 +72,15 @@ class MetaOptimizer:
         return dict(zip(BLOCKS, np.sqrt(self._member @ sums).tolist()))
 
     def arrays(self):
-        """{name: array} for a checkpoint: theta under the names that `um.load_theta` reads."""
-        theta = {f"theta/{name}": a for name, a in views(self.theta, self.shapes).items()}
-        return theta | {"previous": self.previous, "adam/m": self.m, "adam/v": self.v}
+        """{name: array} for a checkpoint: the averaged theta under the names that `um.load_theta` reads."""
+        averaged = {f"theta/{name}": a for name, a in views(self.averaged, self.shapes).items()}
+        return averaged | {"running": self.theta, "previous": self.previous, "adam/m": self.m, "adam/v": self.v}
 
     def restore(self, arrays, steps):
         """Go on from the `arrays` of another after so many steps."""
-        self.theta = np.concatenate([arrays[f"theta/{name}"].ravel() for name in self.shapes])
-        self.previous, self.m, self.v, self.steps = arrays["previous"], arrays["adam/m"], arrays["adam/v"], steps
+        self.averaged = np.concatenate([arrays[f"theta/{name}"].ravel() for name in self.shapes])
+        self.theta, self.previous, self.steps = arrays["running"], arrays["previous"], steps
+        self.m, self.v = arrays["adam/m"], arrays["adam/v"]
 
 
 def _together(norms):

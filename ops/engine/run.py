@@ -29,7 +29,8 @@ class Run:
     def __init__(self, config, folder, resume, progress, pools, worker):
         self.config, self.folder, self.progress, self.data = config, folder, progress, digests(pools)
         theta = um.init_theta(stream(config, THETA), **config.rule_sizes)
-        self.optimizer = MetaOptimizer(theta, config.meta_lr_boundaries, config.meta_lr, config.clip)
+        self.optimizer = MetaOptimizer(theta, config.meta_lr_boundaries, config.meta_lr, config.clip,
+                                       config.theta_decay)
         self.step, self.failures, self.elapsed, self.best, self.best_theta, self.validated = 0, 0, 0.0, None, None, 0
         self.live, arrays = [LiveTask(slot) for slot in range(config.live_tasks)], {}
         if resume:
@@ -79,7 +80,7 @@ class Run:
                      f"layers {reply['sizes']}")
 
     def save(self):
-        """Write checkpoint.npz, and theta.npz: the best theta so far on held-out letters, else the newest."""
+        """Write checkpoint.npz; theta.npz: the averaged theta that did best on held-out letters, else the newest."""
         now, optimizer = time.monotonic(), self.optimizer
         state = {"step": self.step, "failures": self.failures, "elapsed": self.elapsed + now - self.started,
                  "best": self.best, "validated": self.validated, "adam_steps": optimizer.steps,
@@ -87,6 +88,6 @@ class Run:
         phis = {f"phi/{t.slot}": self.memory["phi"][t.slot, t.parity, :t.floats] for t in self.live if t.floats}
         best = {} if self.best is None else {"best": self.best_theta}
         save_checkpoint(self.folder, self.config, self.data, state, optimizer.arrays() | phis | best)
-        theta = views(optimizer.theta if self.best is None else self.best_theta, optimizer.shapes)
+        theta = views(optimizer.averaged if self.best is None else self.best_theta, optimizer.shapes)
         um.save_theta(self.folder / "theta.npz", theta, lr=self.config.lr, norm_eps=self.config.norm_eps)
         self.saved = now

@@ -13,6 +13,7 @@ import unsup_meta as um
 from ops.errors import InputError
 
 FOLDER = "/dev/shm"  # where Linux keeps shared memory
+AVERAGED = -1  # the row of `theta` that a validation reads
 LINE = 64  # bytes of a cache line: every array, every row of theta, of a gradient and of phi begins at one
 
 
@@ -96,7 +97,7 @@ def run_memory(config, inputs, workers):
     """The `SharedArrays` of a run whose tasks have at most `inputs` inputs.
 
     grads [rows, P]: a row for each gradient, twice what can be under way, since one is written while another is read.
-    theta [rows, P]: sync, by meta-step modulo 2; async, what the gradient of this row is taken of.
+    theta [rows + 1, P]: sync, by meta-step modulo 2; async, what the gradient of this row is taken of; AVERAGED.
     phi [live_tasks, 2, floats]: a segment reads one of a slot's two and writes the other, see `LiveTask`.
     """
     widest = [inputs] + [config.max_units] * config.max_layers + [config.embedding]
@@ -104,7 +105,7 @@ def run_memory(config, inputs, workers):
     P = in_lines(sum(math.prod(shape) for shape in um.theta_shapes(**config.rule_sizes).values()))
     sync = config.mode == "sync"
     rows = 2 * (config.meta_batch if sync else workers)
-    return SharedArrays({"theta": ((2 if sync else rows, P), "float32"), "grads": ((rows, P), "float32"),
+    return SharedArrays({"theta": ((1 + (2 if sync else rows), P), "float32"), "grads": ((rows, P), "float32"),
                          "phi": ((config.live_tasks, 2, in_lines(phi_floats(widest))), "float32")})
 
 

@@ -102,8 +102,8 @@ def rewritten(folder, **arrays):
 
 
 @pytest.mark.parametrize("header, words", [
-    ('{"schema": 3, "other": 1}', ["schema 3", "reads 4", "version"]), ('{"schema": "4"}', ["schema '4'"]),
-    ('{"schema": 4}', ["damaged", EARLIER]), ("{", ["no checkpoint of this program", EARLIER]),
+    ('{"schema": 3, "other": 1}', ["schema 3", "reads 5", "version"]), ('{"schema": "5"}', ["schema '5'"]),
+    ('{"schema": 5}', ["damaged", EARLIER]), ("{", ["no checkpoint of this program", EARLIER]),
     ("[1, 2]", ["no checkpoint of this program"]), ("[" * 200000, ["no checkpoint of this program"]),
     ("{}", ["no checkpoint of this program"])])
 def test_what_this_program_did_not_write_is_refused(tmp_path, header, words):

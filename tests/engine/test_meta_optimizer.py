@@ -1,25 +1,29 @@
-"""Adam, the clipping of gradients, and the learning-rate schedule."""
+"""Adam, theta's average, the clipping of gradients, and the learning-rate schedule."""
 import numpy as np
 import pytest
 
 from ops.engine.meta_optimizer import MetaOptimizer, clipped, length, piecewise_rate
+from ops.engine.shared_memory import views
 from unsup_meta import init_theta, load_theta
 
 
-def optimizer(rates=(0.1,), boundaries=(), clip=1e9, dtype=np.float64):
+def optimizer(rates=(0.1,), boundaries=(), clip=1e9, decay=0.25, dtype=np.float64):
     theta = init_theta(np.random.default_rng(0), batch_size=4, hdims=3, delta=2, top=3, rank=2, dtype=dtype)
-    return MetaOptimizer(theta, boundaries, rates, clip), theta
+    return MetaOptimizer(theta, boundaries, rates, clip, decay), theta
 
 
-def test_adam_equals_the_scalar_algorithm():
+def test_adam_and_the_average_equal_the_scalar_algorithm():
     rng, (adam, _) = np.random.default_rng(0), optimizer((0.1, 0.05, 0.02, 0.01, 0.005), (1, 2, 3, 4))
-    p, m, v = adam.theta[7], 0.0, 0.0
+    p, m, v, average = adam.theta[7], 0.0, 0.0, adam.theta[7]
     for t, lr in enumerate((0.1, 0.05, 0.02, 0.01, 0.005), start=1):
         gradient = rng.standard_normal(adam.theta.size)
         g, before = gradient[7], adam.theta.copy()
         told = adam.step(gradient, t - 1)
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
         p -= lr * (m / (1 - 0.9 ** t)) / ((v / (1 - 0.999 ** t)) ** 0.5 + 1e-8)
+        kept = (2 / 11, 0.25, 0.25, 0.25, 0.25)[t - 1]  # (1 + t) / (10 + t), the decay at most
+        average = kept * average + (1 - kept) * p
+        assert adam.averaged[7] == pytest.approx(average, rel=1e-12)
         assert adam.theta[7] == pytest.approx(p, rel=1e-12) and (adam.previous == before).all()
         assert told["meta_lr"] == lr and told["grad_norm"] == pytest.approx(np.linalg.norm(gradient))
         assert told["update_ratio"] == pytest.approx(np.linalg.norm(adam.theta - before) / np.linalg.norm(before))
@@ -30,12 +34,13 @@ def test_adam_keeps_float32_and_norms_by_block_make_up_the_whole():
     adam, theta = optimizer((0.01,), dtype=np.float32)
     before, gradient = adam.theta, np.full(adam.theta.size, 2.0, np.float32)
     told = adam.step(gradient, 0)
-    assert adam.theta.dtype == adam.m.dtype == adam.v.dtype == np.float32
+    assert adam.theta.dtype == adam.m.dtype == adam.v.dtype == adam.averaged.dtype == np.float32
     assert np.allclose(before - adam.theta, 0.01, atol=1e-6)  # the first step is lr, whatever the gradient's length
     assert sum(norm ** 2 for norm in told["block_grad_norm"].values()) == pytest.approx(4.0 * gradient.size)
     assert told["block_grad_norm"]["merge"] == pytest.approx(2 * 10 ** 0.5) and len(told["merge"]) == 10
+    averaged = adam.averaged
     adam.skip()
-    assert adam.previous is adam.theta and adam.steps == 1
+    assert adam.previous is adam.theta and adam.averaged is averaged and adam.steps == 1
 
 
 def test_what_it_keeps_comes_back_under_the_names_of_a_theta_file(tmp_path):
@@ -43,11 +48,12 @@ def test_what_it_keeps_comes_back_under_the_names_of_a_theta_file(tmp_path):
     adam.step(np.ones_like(adam.theta), 0)
     arrays, (other, _) = adam.arrays(), optimizer(dtype=np.float32)
     np.savez(tmp_path / "theta.npz", **arrays)
-    assert load_theta(tmp_path / "theta.npz").keys() == theta.keys()
+    loaded = load_theta(tmp_path / "theta.npz")
+    assert loaded.keys() == theta.keys() and (loaded["merge"] != views(adam.theta, adam.shapes)["merge"]).all()
     other.restore(arrays, adam.steps)
     for one in (adam, other):
         one.step(np.ones_like(adam.theta), 1)
-    for name in ("theta", "previous", "m", "v"):
+    for name in ("theta", "previous", "averaged", "m", "v"):
         np.testing.assert_array_equal(getattr(adam, name), getattr(other, name))
 
 

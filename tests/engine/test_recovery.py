@@ -7,6 +7,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from ops.engine.config import make_config
@@ -79,9 +80,10 @@ def test_a_validation_that_is_not_finite_is_never_the_best(first):
     nothing = lambda *_: None
     trainer = SimpleNamespace(
         config=make_config("laptop", {}), step=100, best=None, log=SimpleNamespace(write=lambda record: None),
-        optimizer=SimpleNamespace(theta=None), accumulator=SimpleNamespace(drain=nothing, newest=nothing))
+        optimizer=SimpleNamespace(averaged=None), accumulator=SimpleNamespace(drain=nothing),
+        memory={"theta": np.zeros((3, 16))})
     for J in (first, 1.5, 1.2, 1.4):
-        trainer.optimizer.theta = J
+        trainer.optimizer.averaged = np.array([J])
         trainer.workers = SimpleNamespace(add=nothing, take=lambda names: [{"J": J, "accuracy": 0.5}] * len(names))
         program.MetaTrainer.validate(trainer)
     assert trainer.best["J"] == trainer.best_theta == 1.2

@@ -76,10 +76,20 @@ def test_a_checkpoint_alone_is_enough_to_go_on_from_and_knows_the_best_theta(und
     assert {"config.json", "metrics.jsonl"} <= {path.name for path in copy.iterdir()}
 
 
+def test_averaging_changes_what_is_scored_and_kept_and_not_what_is_learned(undisturbed, tmp_path):
+    train(tmp_path, *flags(workers=1, theta_decay=0))
+    (a, _), (b, _) = state_of(undisturbed[0]), state_of(tmp_path)
+    assert (a["running"] == b["running"]).all() and not np.allclose(a["theta/merge"], b["theta/merge"])
+    theta = np.concatenate([array.ravel() for name, array in b.items() if name.startswith("theta/")])
+    assert (theta == b["running"]).all()
+    scores = [[record["heldout_J"] for record in metrics(f) if "J" not in record] for f in (undisturbed[0], tmp_path)]
+    assert len(scores[0]) == 2 and not set(scores[0]) & set(scores[1])
+
+
 def test_theta_moves_and_another_seed_moves_it_elsewhere(undisturbed, tmp_path):
     train(tmp_path, *flags(workers=2, seed=1))
     a, b = state_of(undisturbed[0])[0], state_of(tmp_path)[0]
-    assert not np.allclose(a["theta/error/w"], b["theta/error/w"])
+    assert not np.allclose(a["running"], b["running"])
 
 
 @pytest.mark.parametrize("arguments, word", [
