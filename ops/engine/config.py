@@ -121,6 +121,8 @@ class Config:
     steps: int = setting(1_000_000, "R, meta-steps at most", low=0)
     minutes: float = setting(4.5, "wall-clock minutes at most, this run; 0 for no limit", low=0)
     seed: int = setting(0, "every random stream is keyed by it", low=0, begins="the run")
+    init_theta: str = setting("", "start from the theta of this theta file or checkpoint, not a fresh one; Adam and "
+                                  "the schedules start anew, --resume reads no such file")
     workers: int = setting(0, "worker processes; 0 for one per usable core", low=0)
     mode: str = setting("sync", "sync: same theta for any number of workers; async: workers never wait (the paper's)",
                         choices=("sync", "async"))
@@ -142,7 +144,7 @@ class Config:
 
 # Settings of a run that may differ between a run and its continuation.
 OPERATIONAL = ("steps", "minutes", "workers", "checkpoint_minutes", "checkpoint_steps", "keep_checkpoints",
-               "data_dir")
+               "data_dir", "init_theta")
 
 PRESETS = {
     "laptop": {},

@@ -14,8 +14,10 @@ from ops.engine.meta_optimizer import MetaOptimizer
 from ops.engine.progress import MetricsLog
 from ops.engine.shared_memory import SharedPools, run_memory, views
 from ops.engine.workers import Workers
+from ops.errors import InputError
 from ops.files import write_atomically
 from ops.processes import usable_cores
+from ops.rule.theta_file import load_settings, theta_dims
 from ops.tasks.mixture import largest_inputs
 
 
@@ -28,10 +30,12 @@ class Run:
 
     def __init__(self, config, folder, resume, progress, pools, worker):
         self.config, self.folder, self.progress, self.data = config, folder, progress, digests(pools)
+        self.step, self.failures, self.elapsed, self.best, self.best_theta, self.validated = 0, 0, 0.0, None, None, 0
         theta = um.init_theta(stream(config, THETA), **config.rule_sizes)
+        if config.init_theta and not resume:
+            theta = self._given_theta(config.init_theta, theta)
         self.optimizer = MetaOptimizer(theta, config.meta_lr_boundaries, config.meta_lr, config.clip,
                                        config.theta_decay)
-        self.step, self.failures, self.elapsed, self.best, self.best_theta, self.validated = 0, 0, 0.0, None, None, 0
         self.live, arrays = [LiveTask(slot) for slot in range(config.live_tasks)], {}
         if resume:
             state, arrays = load_checkpoint(folder, config, self.data)
@@ -42,6 +46,24 @@ class Run:
         self._open(resume, pools, arrays, *worker)
         self.first, self.recent, self.whole = self.step, deque(maxlen=100), True
         self.started = self.saved = self.logged = time.monotonic()
+
+    def _given_theta(self, path, fresh):
+        """The theta of a file, in the order of the arrays of `fresh`; a line where it was learned with other settings.
+
+        Raises InputError for a file that `um.load_theta` refuses, or whose sizes are not the run's.
+        """
+        theta, sizes = um.load_theta(path), self.config.rule_sizes
+        dims = theta_dims(theta)
+        if other := [name for name in sizes if dims[name] != sizes[name]]:
+            told = lambda values: ", ".join(f"{name} {values[name]}" for name in other)
+            mend = " ".join(f"--{name.replace('_', '-')} {dims[name]}" for name in other)
+            raise InputError(f"--init-theta {path} has {told(dims)}, this run {told(sizes)}; add {mend}, or start from "
+                             "another theta")
+        now = {name: getattr(self.config, name) for name in ("lr", "norm_eps")}
+        if other := {name: value for name, value in load_settings(path, now).items() if value != now[name]}:
+            self.say(f"{path} was learned with " + ", ".join(f"{name} {value:g}, this run has {now[name]:g}"
+                                                             for name, value in other.items()))
+        return {name: theta[name].astype(array.dtype) for name, array in fresh.items()}
 
     def _open(self, resume, pools, arrays, module, factory):
         """Shared memory, the log and the workers."""

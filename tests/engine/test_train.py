@@ -92,6 +92,32 @@ def test_theta_moves_and_another_seed_moves_it_elsewhere(undisturbed, tmp_path):
     assert not np.allclose(a["running"], b["running"])
 
 
+def test_a_run_begins_with_a_theta_that_is_given(undisturbed, tmp_path):
+    checkpoint = undisturbed[0] / "runs/laptop/checkpoint.npz"
+    given, shuffled = load_npz(checkpoint), tmp_path / "shuffled.npz"
+    theta = {name: array for name, array in given.items() if name.startswith("theta/")}
+    np.savez(shuffled, **{name: array.astype(float) for name, array in reversed(theta.items())})
+    for path, folder in ((checkpoint, tmp_path / "a"), (shuffled, tmp_path / "b")):
+        out, _ = train(folder, *flags(workers=1, steps=0, lr=0.001), "--init-theta", str(path))
+        assert ("was learned with lr 0.003, this run has 0.001" in out) == (path == checkpoint)
+        written = load_npz(folder / "runs/laptop/theta.npz")
+        assert all((written[name] == array).all() for name, array in theta.items()) and written["config/lr"] == 0.001
+        assert json.loads((folder / "runs/laptop/config.json").read_text())["init_theta"] == str(path)
+    shuffled.unlink()
+    for more in ([], ["--init-theta", str(shuffled)]):  # what it began with is not needed any more
+        train(folder, *flags(workers=1, steps=2, lr=0.001), "--resume", *more)
+    train(tmp_path / "a", *flags(workers=2, steps=2, lr=0.001), "--resume")
+    assert_same_state(state_of(folder), state_of(tmp_path / "a"))
+
+
+def test_a_theta_that_does_not_fit_is_told_with_the_mend_and_nothing_is_written(undisturbed, tmp_path):
+    theta = str(undisturbed[0] / "runs/laptop/theta.npz")
+    _, error = train(tmp_path, *flags(hdims=5, rank=3), "--init-theta", theta, code=2)
+    one_line(error, f"{theta} has hdims 4, rank 2, this run hdims 5, rank 3; add --hdims 4 --rank 2")
+    one_line(train(tmp_path, *flags(), "--init-theta", "none.npz", code=2)[1], "none.npz: no such file")
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("arguments, word", [
     (["--preset", "pocket"], "preset"), (["--no-such-flag"], "--no-such-flag"), (["--hdims", "many"], "--hdims"),
     (["--batch-size", "1"], "--batch-size"), (["--min-layers", "3", "--max-layers", "2"], "--max-layers"),
