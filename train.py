@@ -29,6 +29,7 @@ from ops.command_line import exit_code  # noqa: E402
 from ops.data import DATASETS  # noqa: E402
 from ops.engine import config as settings  # noqa: E402
 from ops.engine.live_tasks import SEGMENT, VALIDATE, draw_task, stream, validation_task  # noqa: E402
+from ops.engine.meta_optimizer import length  # noqa: E402
 from ops.engine.progress import Progress, status_line, summary  # noqa: E402
 from ops.engine.run import Run  # noqa: E402
 from ops.engine.shared_memory import AVERAGED, layers, phi_floats, views  # noqa: E402
@@ -91,9 +92,10 @@ class Worker:
         for layer, new in zip(layers(end, sizes), phi_U):
             for view, array in zip(layer, new):
                 view[...] = array
-        finite = all(np.isfinite(a).all() for a in (J, self.memory["grads"][row, :self.floats], end))
+        norm = length(self.memory["grads"][row, :self.floats])
+        finite = all(np.isfinite(a).all() for a in (J, norm, end))
         accuracy = self.accuracy(phi_U, [a[-1] for a in labelled], task) if finite else 0.0
-        return {"J": J, "accuracy": accuracy, "finite": finite,
+        return {"J": J, "accuracy": accuracy, "finite": finite, "norm": norm,
                 "unrolls": unrolls, "horizon": horizon, "sizes": sizes, "set": task.set_name, "task": task.description,
                 "phi_norm": float(np.sqrt(np.mean(np.square(end)))),
                 "data_s": sampled - started, "unroll_s": time.perf_counter() - sampled}

@@ -9,6 +9,8 @@ import numpy as np
 
 from ops.workers import Job
 
+KEPT = 0.99  # decay of the running mean square of the norms of a set's gradients
+
 
 class _Accumulator:
     """What both modes share.
@@ -18,12 +20,25 @@ class _Accumulator:
 
     def __init__(self, config, workers, memory, live, note):
         self.config, self.workers, self.memory, self.live, self.note = config, workers, memory, live, note
+        self.squares = {}  # --equalise: {set of tasks: [gradients so far, running mean square of their norms]}
 
     def _job(self, name, task, step, version, theta_row, row):
         """The next segment of `task`: at theta `version`, which lies in `theta_row`, with the gradient to `row`."""
         return Job(name, "segment", {
             "slot": task.slot, "generation": task.generation, "born": task.born, "t": task.t, "parity": task.parity,
             "step": step, "version": version, "theta_row": theta_row, "row": row})
+
+    def _gradient(self, row, reply):
+        """The gradient in `row` as it is summed: by --segment-clip and --equalise; to be asked for once, in order."""
+        clip, scale = self.config.segment_clip, 1.0
+        if 0 < clip < reply["norm"]:
+            scale = clip / reply["norm"]
+        if self.config.equalise == "set":
+            mine = self.squares.setdefault(reply["set"], [0, 0.0])
+            mine[0] += 1
+            mine[1] += max(1 - KEPT, 1 / mine[0]) * ((scale * reply["norm"]) ** 2 - mine[1])
+            scale *= np.mean([square ** 0.5 for _, square in self.squares.values()]) / max(1e-30, mine[1] ** 0.5)
+        return self.memory["grads"][row] * np.float32(scale)
 
 
 class InStep(_Accumulator):
@@ -66,8 +81,8 @@ class InStep(_Accumulator):
             self.note(reply)  # if it cannot be said, this meta-step has not begun to count
         for task, reply in zip(chosen, replies):
             task.advance(reply, step)
-        grads = self.memory["grads"]
-        rows = [grads[name % len(grads)] for name, reply in zip(names, replies) if reply["finite"]]
+        among = len(self.memory["grads"])
+        rows = [self._gradient(name % among, reply) for name, reply in zip(names, replies) if reply["finite"]]
         return sum_rows(rows) / len(rows) if rows else None, replies, {}
 
     def drain(self, step):
@@ -115,8 +130,8 @@ class AsTheyCome(_Accumulator):
         else:
             self.replies.append(reply)
             if reply["finite"]:
-                gradient = self.memory["grads"][row]
-                self.total = gradient.copy() if self.total is None else self.total + gradient
+                gradient = self._gradient(row, reply)
+                self.total = gradient if self.total is None else self.total + gradient
                 self.ages.append(age)
         self.note(reply)
 

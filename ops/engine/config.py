@@ -118,6 +118,9 @@ class Config:
     theta_decay: float = setting(0.99, "decay of theta's average, which validations score and theta.npz holds; at most "
                                        "(1 + t) / (10 + t) at step t; 0: no average", low=0, high=1)
     clip: float = setting(5.0, "largest global norm of a meta-step's gradient", above=0)
+    segment_clip: float = setting(0.0, "largest norm of a segment's gradient before it is averaged; 0: none", low=0)
+    equalise: str = setting("no", "set: each segment's gradient is divided by the running root mean square norm of "
+                                  "those of its set of tasks, times the mean of these", choices=("no", "set"))
     steps: int = setting(1_000_000, "R, meta-steps at most", low=0)
     minutes: float = setting(4.5, "wall-clock minutes at most, this run; 0 for no limit", low=0)
     seed: int = setting(0, "every random stream is keyed by it", low=0, begins="the run")

@@ -54,7 +54,7 @@ def _belongs(line, step):
 
 
 def summary(replies):
-    """What to log about a meta-step's segments: averages over the finite ones, J by data set, what was dropped."""
+    """What to log about a meta-step's segments: averages over the finite ones, some by data set, what was dropped."""
     good, bad = ([r for r in replies if r["finite"] == finite] for finite in (True, False))
     counts = {"segments": len(good), "dropped": len(bad)}
     if bad:
@@ -63,8 +63,9 @@ def summary(replies):
         return counts
     average = lambda key: float(np.mean([r[key] for r in good]))
     sets = sorted({r["set"] for r in good})
+    by_set = lambda key: {name: float(np.mean([r[key] for r in good if r["set"] == name])) for name in sets}
     return {name: average(name) for name in ("J", "accuracy", "unrolls", "phi_norm", "data_s", "unroll_s")} | {
-        "J_by_data": {name: float(np.mean([r["J"] for r in good if r["set"] == name])) for name in sets}} | counts
+        "J_by_data": by_set("J"), "norm_by_data": by_set("norm")} | counts
 
 
 def clock(seconds):
