@@ -84,6 +84,8 @@ class Worker:
         unrolls = int(rng.integers(*settings.unroll_range(config, step), endpoint=True))
         x, labelled = task.segment(rng, unrolls, config.batch_size, config.pairs, config.shots)
         sampled = time.perf_counter()
+        if t == 0 and config.late:
+            phi = self.updated(phi, task, rng, int(rng.integers(config.late, endpoint=True)), theta_row)
         J, grad, phi_U = um.meta_gradient(self.thetas[theta_row], phi, x, labelled, config.lr, config.norm_eps,
                                           config.ridge, config.objective == "cosine")
         for name, view in self.grads[row].items():
@@ -100,14 +102,19 @@ class Worker:
                 "phi_norm": float(np.sqrt(np.mean(np.square(end)))),
                 "data_s": sampled - started, "unroll_s": time.perf_counter() - sampled}
 
+    def updated(self, phi, task, rng, steps, theta_row):
+        """phi after so many updates."""
+        for _ in range(steps):
+            x = task.unlabelled(rng, self.config.batch_size)
+            phi = um.unsupervised_update(phi, x, self.thetas[theta_row], self.config.lr, self.config.norm_eps)
+        return phi
+
     def validate(self, what, index, theta_row):
         """J and accuracy of theta on a `validation_task` after `validate_inner_steps` updates of a fresh phi."""
         config, task = self.config, validation_task(self.config, what, index, self.pools)
         rng = stream(config, VALIDATE, index, 1)
         phi = um.init_phi(rng, [task.features, 128, 128, 128, 128, config.embedding])
-        for _ in range(config.validate_inner_steps):
-            x = task.unlabelled(rng, config.batch_size)
-            phi = um.unsupervised_update(phi, x, self.thetas[theta_row], config.lr, config.norm_eps)
+        phi = self.updated(phi, task, rng, config.validate_inner_steps, theta_row)
         labelled = task.labelled_pair(rng, config.shots, 50)
         J = um.meta_objective(phi, *labelled, config.ridge, config.objective == "cosine")
         return {"J": float(J), "accuracy": self.accuracy(phi, labelled, task)}

@@ -109,6 +109,10 @@ class Config:
     horizon_start: float = setting(100.0, "inner steps of a task: normal, mean = sd = this at first; 1 or more", low=1)
     horizon_end: float = setting(100.0, "... and this after horizon_growth meta-steps", low=1)
     horizon_growth: int = setting(1, "meta-steps over which the horizon grows, evenly", low=1)
+    horizon_shape: str = setting("normal", "... or with this mean uniform or log-uniform from 1 on",
+                                 choices=("normal", "uniform", "loguniform"))
+    late: int = setting(0, "a task's first segment begins after 0 to this many updates without a gradient, which "
+                           "its inner steps do not count", low=0)
     meta_batch: int = setting(4, "gradients averaged per meta-step", low=1, begins="meta-optimisation (Alg. 1, H.2)")
     theta_delay: int = setting(1, "sync: the theta of a gradient may be this many meta-steps old (0 or 1); with 1 the "
                                   "workers go on while Adam steps, with 0 they wait", choices=(0, 1))

@@ -21,7 +21,7 @@ def draw_task(config, pools, slot, generation, born):
     """Where Alg. 1 samples a task and K: (task, layer sizes, inner steps, Generator for phi_0) of a slot's next task.
 
     generation: how many tasks the slot has had.  born: the meta-step at which this one starts; the number of inner
-    steps grows with it (H.2).  It is normal, rounded, and at least 1: a sixth of the draws, those below, become a
+    steps grows with it (H.2).  It is rounded and at least 1; if normal a sixth of the draws, those below, become a
     single step (D12).  The first tasks of all start somewhere inside their horizon, so that slots do not run in step.
     """
     rng = stream(config, TASK, slot, generation)
@@ -30,10 +30,24 @@ def draw_task(config, pools, slot, generation, born):
     hidden = int(rng.integers(config.min_layers, config.max_layers + 1))
     sizes = [task.features] + [units] * hidden + [config.embedding]
     scale = settings.horizon_scale(config, born)
-    horizon = max(1, round(rng.normal(scale, scale)))
+    if config.horizon_shape == "normal":
+        steps = rng.normal(scale, scale)
+    elif config.horizon_shape == "uniform":
+        steps = rng.uniform(1, 2 * scale - 1)
+    else:
+        steps = np.exp(rng.uniform(0, np.log(log_uniform_end(scale))))
+    horizon = max(1, round(steps))
     if generation == 0:
         horizon = max(1, round(horizon * rng.uniform()))
     return task, sizes, horizon, rng
+
+
+def log_uniform_end(mean):
+    """E such that a log-uniform variable from 1 to E has this mean, (E - 1) / log E; 1 or more."""
+    end = 10.0 * mean
+    for _ in range(100):
+        end = 1 + mean * np.log(end)
+    return end
 
 
 def validation_task(config, what, index, pools):
