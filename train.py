@@ -190,10 +190,12 @@ class MetaTrainer(Run):
         try:
             if not self.first:
                 self.save()  # so that there is something to resume from the first moment on
+            self.snapshot()  # also where the run ended before it
             if self.validation_is_due():  # the run ended within it
                 self.validate()
             while self.step < config.steps and not self.over():
                 self.meta_step()
+                self.snapshot()
                 if self.validation_is_due():
                     self.validate()
                 due = config.checkpoint_minutes and time.monotonic() - self.saved > 60 * config.checkpoint_minutes
@@ -211,7 +213,8 @@ class MetaTrainer(Run):
 
 def meta_train(config, folder, resume, progress, signals):
     """Meta-train and return True unless a signal ended the run."""
-    sweep_temporary(folder)
+    for where in (folder, folder / "thetas"):
+        sweep_temporary(where)
     pools = open_pools(config.tasks, config)  # what tasks cannot give ends the run before anything is written
     for task in (draw_task(config, pools, 0, 0, 0)[0], validation_task(config, "letters", 0, pools)):
         task.labelled_pair(stream(config, VALIDATE), config.shots, 1)

@@ -37,7 +37,7 @@ class _Accumulator:
             mine = self.squares.setdefault(reply["set"], [0, 0.0])
             mine[0] += 1
             mine[1] += max(1 - KEPT, 1 / mine[0]) * ((scale * reply["norm"]) ** 2 - mine[1])
-            scale *= np.mean([square ** 0.5 for _, square in self.squares.values()]) / max(1e-30, mine[1] ** 0.5)
+            scale *= np.mean([square ** 0.5 for _, square in self.squares.values()]) / max(1e-12, mine[1] ** 0.5)
         return self.memory["grads"][row] * np.float32(scale)
 
 

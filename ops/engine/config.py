@@ -137,6 +137,7 @@ class Config:
     checkpoint_minutes: float = setting(2.0, "minutes between checkpoints", low=0)
     checkpoint_steps: int = setting(0, "meta-steps between checkpoints, besides; 0 for the clock alone", low=0)
     keep_checkpoints: int = setting(2, "how many checkpoints are kept", low=1)
+    snapshot_steps: int = setting(0, "meta-steps between averaged thetas kept in thetas/; 0 for none", low=0)
     validate_steps: int = setting(100, "meta-steps between scores on held-out letters; 0 for never", low=0)
     validate_data_steps: int = setting(500, "meta-steps between scores on embedded MNIST and Fashion-MNIST, for the "
                                             "log alone; at these steps --validate-steps must fall due too", low=0)
@@ -151,7 +152,7 @@ class Config:
 
 # Settings of a run that may differ between a run and its continuation.
 OPERATIONAL = ("steps", "minutes", "workers", "checkpoint_minutes", "checkpoint_steps", "keep_checkpoints",
-               "data_dir", "init_theta")
+               "snapshot_steps", "data_dir", "init_theta")
 
 PRESETS = {
     "laptop": {},

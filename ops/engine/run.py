@@ -113,6 +113,14 @@ class Run:
         phis = {f"phi/{t.slot}": self.memory["phi"][t.slot, t.parity, :t.floats] for t in self.live if t.floats}
         best = {} if self.best is None else {"best": self.best_theta}
         save_checkpoint(self.folder, self.config, self.data, state, optimizer.arrays() | phis | best)
-        theta = views(optimizer.averaged if self.best is None else self.best_theta, optimizer.shapes)
-        um.save_theta(self.folder / "theta.npz", theta, lr=self.config.lr, norm_eps=self.config.norm_eps)
+        self._write_theta("theta.npz", optimizer.averaged if self.best is None else self.best_theta)
         self.saved = now
+
+    def snapshot(self):
+        """Write thetas/theta-STEP.npz where it is due: the averaged theta of this meta-step; at first an untrained one."""
+        if self.config.snapshot_steps and self.step % self.config.snapshot_steps == 0:
+            self._write_theta(f"thetas/theta-{self.step:09d}.npz", self.optimizer.averaged)
+
+    def _write_theta(self, name, vector):
+        um.save_theta(self.folder / name, views(vector, self.optimizer.shapes), lr=self.config.lr,
+                      norm_eps=self.config.norm_eps)

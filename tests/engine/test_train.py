@@ -58,8 +58,11 @@ def test_three_steps_and_three_resumed_are_six(undisturbed, tmp_path):
 
 
 def test_a_checkpoint_alone_is_enough_to_go_on_from_and_knows_the_best_theta(undisturbed, tmp_path):
-    """It was at meta-step 3 that theta did best; the run is there again, and later, with nothing else to go by."""
-    train(tmp_path, *flags(workers=1, checkpoint_steps=1, keep_checkpoints=9))
+    """It was at meta-step 3 that theta did best; the run is there again, and later, with nothing else to go by.
+
+    Averaged thetas are kept on the way, and once more where the run went back.
+    """
+    train(tmp_path, *flags(workers=1, checkpoint_steps=1, keep_checkpoints=9, snapshot_steps=2))
     run, copy = tmp_path / "runs/laptop", tmp_path / "runs/copy"
     best = state_of(tmp_path)[1]["state"]["best"]["step"]
     copy.mkdir()
@@ -68,7 +71,15 @@ def test_a_checkpoint_alone_is_enough_to_go_on_from_and_knows_the_best_theta(und
     at_three = load_npz(run / "checkpoint-000000003.npz")
     for name, array in load_npz(copy / "theta.npz").items():
         assert (array == at_three[name]).all(), name
-    train(tmp_path, *flags(workers=1), "--resume", "--name", "copy")
+    (copy / "thetas").mkdir()
+    (copy / "thetas/theta-000000006.npz").write_text("of the run before")
+    train(tmp_path, *flags(workers=1, snapshot_steps=2), "--resume", "--name", "copy")
+    for folder, steps in ((run, (0, 2, 4, 6)), (copy, (4, 6))):
+        assert sorted(path.name for path in (folder / "thetas").iterdir()) == [f"theta-{n:09d}.npz" for n in steps]
+        for step in steps:
+            at_step = load_npz(run / f"checkpoint-{step:09d}.npz")
+            for name, array in load_npz(folder / f"thetas/theta-{step:09d}.npz").items():
+                assert (array == at_step[name]).all(), name
     assert_same_state(state_of(tmp_path, "copy"), state_of(undisturbed[0]))
     of_best = load_npz(run / f"checkpoint-{best:09d}.npz")
     for name, array in load_npz(copy / "theta.npz").items():
