@@ -117,7 +117,7 @@ class Run:
         self.saved = now
 
     def snapshot(self):
-        """Write thetas/theta-STEP.npz where it is due: the averaged theta of this meta-step; at first an untrained one."""
+        """Where one is due, write thetas/theta-STEP.npz: the averaged theta; at meta-step 0 the untrained one."""
         if self.config.snapshot_steps and self.step % self.config.snapshot_steps == 0:
             self._write_theta(f"thetas/theta-{self.step:09d}.npz", self.optimizer.averaged)
 
