@@ -17,10 +17,10 @@ from ops.data.user import is_user_file, user_pool
 from ops.errors import InputError
 from ops.tasks.augment import Augmentation
 from ops.tasks.task import log_name, make_task
-from ops.tasks.world import FAMILIES, PICTURES, world_pools
+from ops.tasks.world import FAMILIES, PICTURES, VECTORS, world_pools
 
 SETS = ("letters", "glyphs", "cifar10", "imagenet16", *FAMILIES)
-SHORT = {"world": tuple(PICTURES)}  # names that stand for several sets, in equal shares
+SHORT = {"world": tuple(PICTURES), "vectors": tuple(VECTORS)}  # names that stand for several sets, in equal shares
 FIXED_TYPES = ("letters", "maths", "currency")  # groups of glyphs with a 10-way problem of their own
 FIXED_WAYS = 10  # of these, and of CIFAR-10
 FEW_LABELS = 8  # so many left-out labels are named in a log, more are counted

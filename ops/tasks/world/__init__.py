@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import zlib
+from functools import partial
 from typing import Callable, NamedTuple, Optional
 
 import numpy as np
@@ -15,7 +16,7 @@ from ops.data.places import data_dir, read_bytes, read_npz
 from ops.data.pool import Pool, check_pool
 from ops.errors import InputError
 from ops.files import save_npz
-from ops.tasks.world import characters, pictures
+from ops.tasks.world import characters, held_out, pictures, vectors
 from ops.tasks.world.views import IMAGES, SIDE
 
 SEED = 20190306  # of the streams, with the family's name and the number of the group
@@ -44,8 +45,15 @@ PICTURES = {"silhouettes": Family(pictures.silhouettes, (0.6, 1.15)),
             "crops": Family(pictures.crops, (0.5, 0.9)),
             "restyled": Family(characters.restyled, (0.2, 0.7), characters.training_glyphs),
             "turned": Family(characters.turned, (0.25, 0.9), characters.turned_letters)}
-FAMILIES = PICTURES
-HELD_OUT = {}
+VECTORS = {f"{kind.__name__}{inputs}": Family(partial(kind, inputs), strength) for kind, inputs, strength in (
+    (vectors.gaussians, 16, (0.7, 1.3)), (vectors.gaussians, 64, (0.65, 1.1)),
+    (vectors.topics, 64, (0.1, 0.6)), (vectors.topics, 256, (0.9, 1.8)))}
+FAMILIES = PICTURES | VECTORS
+HELD_OUT = {"gratings": Family(held_out.gratings, (0.2, 0.5)),
+            "strokes": Family(held_out.strokes, (0.5, 0.95)),
+            "voronoi": Family(held_out.voronoi, (0.5, 0.95)),
+            "restyled_letters": Family(characters.restyled, (0.1, 0.5), characters.held_out_letters),
+            "warped32": Family(partial(vectors.warped, 32), (0.55, 1.0))}
 
 
 def world_pools(names, cache_dir=None):
@@ -91,7 +99,8 @@ def _pool(name, kept):
     images, names, groups = (kept[f"{name}-{part}"] for part in ("images", "names", "groups"))
     counts, ends = np.full(len(names), IMAGES), np.cumsum(groups)
     images.flags.writeable = counts.flags.writeable = False
-    return check_pool(Pool(name, images, counts, tuple(names.tolist()), SIDE, groups={
+    side = SIDE if images.dtype == np.uint8 else None
+    return check_pool(Pool(name, images, counts, tuple(names.tolist()), side, groups={
         str(g): tuple(range(end - size, end)) for g, (end, size) in enumerate(zip(ends.tolist(), groups.tolist()))}))
 
 
@@ -113,6 +122,6 @@ def _kept(path, key, families):
     except InputError:
         return None
     kept = dict(zip(members, arrays))
-    fits = all(kept[f"{name}-images"].shape == (IMAGES * len(kept[f"{name}-names"]), SIDE * SIDE)
+    fits = all(kept[f"{name}-images"].shape[:1] == (IMAGES * len(kept[f"{name}-names"]),)
                and kept[f"{name}-groups"].sum() == len(kept[f"{name}-names"]) for name in families)
     return kept if fits and str(found) == key else None

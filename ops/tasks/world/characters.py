@@ -96,7 +96,7 @@ def restyled(rng, strength, pool):
     canvases, names = character_canvases(rng, pool, rng.uniform(1.0, 1.35))
     style = rng.choice(["plain", "thick", "filled", "outline", "blurred"])
     if style in ("thick", "outline"):
-        thick = _spread(canvases, int(rng.integers(1, 3)))
+        thick = _spread(canvases, int(rng.integers(1, 3)) + (style == "outline"))
         canvases = thick - canvases if style == "outline" else thick
     elif style == "filled":
         canvases = np.maximum(canvases, _inside(canvases > 0.4))
