@@ -17,8 +17,10 @@ from ops.data.user import is_user_file, user_pool
 from ops.errors import InputError
 from ops.tasks.augment import Augmentation
 from ops.tasks.task import log_name, make_task
+from ops.tasks.world import FAMILIES, PICTURES, VECTORS, world_pools
 
-SETS = ("letters", "glyphs", "cifar10", "imagenet16")
+SETS = ("letters", "glyphs", "cifar10", "imagenet16", *FAMILIES)
+SHORT = {"world": tuple(PICTURES), "vectors": tuple(VECTORS)}  # names that stand for several sets, in equal shares
 FIXED_TYPES = ("letters", "maths", "currency")  # groups of glyphs with a 10-way problem of their own
 FIXED_WAYS = 10  # of these, and of CIFAR-10
 FEW_LABELS = 8  # so many left-out labels are named in a log, more are counted
@@ -29,18 +31,19 @@ FEW_LABELS = 8  # so many left-out labels are named in a log, more are counted
 def parse_mixture(text):
     """"NAME:SHARE,NAME,..." -> [(name, share)], shares adding up to 1: `config.tasks`.
 
-    A name is one of SETS or the path (without commas) of a file, which must exist unless it ends in
-    .npz; a name alone has share 1, one of share 0 is left out.  InputError for another name,
-    a name twice, a share that is no number, negative or not finite, and shares that are all 0.
+    A name is one of SETS, one of SHORT, whose share its sets get in equal parts besides what they have by themselves, or
+    the path (without commas) of a file, which must exist unless it ends in .npz; a name alone has share 1, one of share 0
+    is left out.  InputError for another name, a name twice, a share that is no number, negative or not finite, and shares
+    that are all 0.
     """
     found = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, colon, share = part.rpartition(":")
         if not colon or is_user_file(part):
             name, share = part, "1"
-        if name not in SETS and not is_user_file(name):
-            raise InputError(f"--tasks: set {name!r} is unknown and no file; give {', '.join(SETS)} or the path of "
-                             "an .npz with x and y")
+        if name not in (*SETS, *SHORT) and not is_user_file(name):
+            raise InputError(f"--tasks: set {name!r} is unknown and no file; give {', '.join((*SETS, *SHORT))} or the path "
+                             "of an .npz with x and y")
         if name in found:
             raise InputError(f"--tasks names {name!r} twice; give it once, with its whole share")
         try:
@@ -52,8 +55,12 @@ def parse_mixture(text):
     total = sum(found.values())
     if not 0 < total < math.inf:
         raise InputError(f"--tasks is {text!r}, whose shares add up to {total:g}; give one or more of "
-                         f"{', '.join(SETS)} or the path of an .npz with x and y, as NAME or NAME:SHARE")
-    return [(name, share / total) for name, share in found.items() if share]
+                         f"{', '.join((*SETS, *SHORT))} or the path of an .npz with x and y, as NAME or NAME:SHARE")
+    shares = {}
+    for name, share in found.items():
+        for part in SHORT.get(name, (name,)):
+            shares[part] = shares.get(part, 0) + share / total / len(SHORT.get(name, (name,)))
+    return [(name, share) for name, share in shares.items() if share]
 
 
 def choose_set(rng, mixture):
@@ -76,8 +83,10 @@ def open_pools(mixture, config):
                "imagenet16": lambda: imagenet16_pool(folder),
                "glyphs": lambda: glyph_pool(config.font_dir or None, config.system_fonts == "yes",
                                             config.digits == "yes", cache_dir=folder)}
+    world = world_pools([name for name, _ in mixture if name in FAMILIES], folder)
     for name, _ in mixture:
-        pools[name] = openers[name]() if name in openers else user_pool(name, _pool_name(name, mixture))
+        pools[name] = (world[name] if name in world else openers[name]() if name in openers else
+                       user_pool(name, _pool_name(name, mixture)))
         _check_tasks(name, pools[name], config)
     return {"letters": letters_pool()} | pools
 
@@ -229,12 +238,15 @@ def _glyph_augmentation(config, augmented):
 
 
 def _images_task(rng, config, name, pool, top):
-    count = len(pool.counts)
+    among = np.arange(len(pool.counts))
     if name == "imagenet16":
         ways = int(rng.choice(config.imagenet_ways))
+    elif name in FAMILIES:  # classes of one style
+        among = np.array(pool.groups[str(rng.integers(len(pool.groups)))])
+        ways = min(config.ways, len(among))
     else:
-        ways = FIXED_WAYS if name == "cifar10" else min(config.ways, count)
-    classes = np.sort(rng.permutation(count)[:ways])
+        ways = FIXED_WAYS if name == "cifar10" else min(config.ways, len(among))
+    classes, count = np.sort(rng.permutation(among)[:ways]), len(among)
     augmentation = _shifted(config, pool)._replace(**top)
     size = f"{pool.side}x{pool.side}" if pool.side else f"{pool.images.shape[1]} inputs"
     names = " ".join(pool.class_names[c] for c in classes)
