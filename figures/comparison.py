@@ -10,7 +10,7 @@ from ops.scoring import score
 from ops.scoring.flags import named_path, setting
 from ops.scoring.methods import baselines_of, method_label, row_name
 from ops.scoring.score import measure  # noqa: F401  (part of an experiment)
-from ops.scoring.settings import HIDDEN_AND_OUTPUT, THETA, DataSettings
+from ops.scoring.settings import HIDDEN_AND_OUTPUT, DataSettings, default_theta
 from ops.scoring.tables import cell_text, protocol, summary, table
 
 TITLES = {"mnist14": "MNIST\n14x14", "fashion14": "Fashion-MNIST\n14x14", "mnist28": "MNIST\n28x28",
@@ -27,8 +27,8 @@ SPREAD = 0.62  # of a column's width, taken up by its dots
 @dataclass(frozen=True)
 class Settings(DataSettings):
     """Several thetas; at most ten classes a draw, and test images enough for a standard error of 0.01."""
-    theta: tuple = setting((("laptop", THETA),), "a learned rule and the name that it gets; repeated", parse=named_path,
-                           many=True, metavar="NAME=PATH")
+    theta: tuple = setting(lambda: (default_theta(),), "a learned rule and the name that it gets; repeated; else as in "
+                           "`score`", parse=named_path, many=True, metavar="NAME=PATH")
     ways: int = setting(10, "classes in a draw, drawn anew for each, if there are more", low=2)
     test_images: int = setting(2000, "test images of a draw's classes, about, drawn at random once", low=1)
 
@@ -42,7 +42,7 @@ def cells(settings):
     rules, found = {name: score.rule_at(path, settings) for name, path in settings.theta}, []
     start = {"dtype": str(rules[names[0]].theta["merge"].dtype)}
     for name in settings.data:
-        data = score.data_of(name, settings, rules=rules.values(), absent=True)
+        data = score.data_of(name, settings, absent=True)
         found += score.method_cells(data, settings, "random", start)
         for baseline in baselines_of(settings.baselines):
             found += score.method_cells(data, settings, baseline)

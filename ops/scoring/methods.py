@@ -60,26 +60,19 @@ class Learned(NamedTuple):
     def apply(self, phi, x_train, steps, rng, activation="relu"):
         """The base model after unsupervised updates `steps`, a range (App.1-7), on batches from x_train.
 
-        phi a list of `Layer`, x_train [n, N0], of theta's dtype; each batch is B different rows drawn from `rng`.
-        Raises InputError if n < B, if theta, phi and x_train do not fit, or once phi is not finite.
+        phi a list of `Layer`, x_train [n, N0], of theta's dtype; each batch is B different rows drawn from `rng`,
+        where n < B all rows, in a random order over and over.
+        Raises InputError if theta, phi and x_train do not fit, or once phi is not finite.
         """
-        B = self.batch_size(len(x_train))
+        n, B = len(x_train), theta_dims(self.theta)["batch_size"]
         for t in steps:
-            x = x_train[rng.choice(len(x_train), B, replace=False)]
-            phi = um.unsupervised_update(phi, x, self.theta, self.lr, self.norm_eps, activation)
+            rows = rng.choice(n, B, replace=False) if n >= B else np.resize(rng.permutation(n), B)
+            phi = um.unsupervised_update(phi, x_train[rows], self.theta, self.lr, self.norm_eps, activation)
             if not all(np.isfinite(array).all() for layer in phi for array in layer):
                 raise InputError(
                     f"{self.source}: the base model is NaN or infinite after inner step {t + 1} (lr {self.lr:g}, "
                     f"norm_eps {self.norm_eps:g}); lower --lr, scale the data or use another theta")
         return phi
-
-    def batch_size(self, n):
-        """theta's B.  InputError if there are only n < B training examples."""
-        B = theta_dims(self.theta)["batch_size"]
-        if n < B:
-            raise InputError(f"{self.source} needs batches of {B}, but there are only {n} training examples; "
-                             f"give more data or a theta of a smaller batch size")
-        return B
 
 
 def open_rule(path, lr=None, norm_eps=None):

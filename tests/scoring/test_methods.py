@@ -53,6 +53,13 @@ def test_apply_is_repeated_updates(dataset):
     assert all(np.array_equal(a, b) for one, other in zip(got, phi) for a, b in zip(one, other))
 
 
+def test_a_batch_of_a_table_smaller_than_it_holds_every_row(dataset):
+    phi, x = um.init_phi(rng(1), SIZES), dataset.x_train[:3]
+    got, rows = rule().apply(phi, x, range(1), rng(9)), rng(9).permutation(3)
+    expected = um.unsupervised_update(phi, x[[*rows, rows[0]]], small_theta(), 0.1, 1e-3)  # theta's B is 4
+    assert all(np.array_equal(a, b) for one, other in zip(got, expected) for a, b in zip(one, other))
+
+
 def test_accuracy_is_of_features_with_a_fixed_reference(dataset):
     """A point of the curve, recomputed from `features` as D11 says."""
     values = rule().curve(dataset, SIZES, SETTINGS, [0, 2], [0, 1])
