@@ -14,7 +14,7 @@ from ops.scoring.flags import setting, sizes_of
 from ops.scoring.methods import METHODS, baselines_of, method_label, open_rule, row_name
 from ops.scoring.settings import (HIDDEN_AND_OUTPUT, OWN, DataSettings, ScoreSettings, check_data, curve_steps,
                                   default_theta, limit_test, standardised, ways_of)
-from ops.scoring.tables import cell_text, protocol, summary, table
+from ops.scoring.tables import columns_of, protocol, summaries, table
 from ops.data import DATASETS, MORE_DATASETS, load_dataset
 
 
@@ -100,7 +100,7 @@ def method_cells(data, settings, method, given={}, steps=(0,), label=None):
 
 
 def measure(cell):
-    """Accuracies [points][draws] of a cell.  InputError as the method's `curve`."""
+    """Accuracies [points][draws][readouts] of a cell.  InputError as the method's `curve`."""
     settings, data = ScoreSettings(**cell["settings"]), cell["data"]
     dataset = limit_test(_loaded(data), settings)
     method = METHODS[cell["method"]](**cell["given"])
@@ -123,7 +123,7 @@ def _loaded(data):
 
 
 def gathered(results):
-    """[(a cell, accuracies [points, seeds, draws] or None, error or None)] for each method on each data set."""
+    """[(a cell, accuracies [points, seeds, draws, readouts] or None, error or None)] for each method on each data set."""
     groups = {}
     for r in results:
         groups.setdefault((r.cell["data"]["data"], r.cell["method"], r.cell["label"]), []).append(r)
@@ -136,7 +136,7 @@ def scores(settings, results):
     """One JSON-ready dict per data set: "data", "rows", "curve" and all settings; or "data" and "error".
 
     rows  [{"method", "mean", "sem", "n"}]: "random" (phi as it starts), "learned" (after settings.inner_steps updates),
-          then the baselines "raw", "pca32"; n = seeds x draws
+          then the baselines "raw", "pca32"; n = seeds x draws.  Of a tuned ridge: "tuned": {"mean", "sem", "n"}
     curve {"steps", "mean", "sem": [points], "seeds": [seeds][points], each a mean over draws}
     """
     documents = {}
@@ -146,16 +146,16 @@ def scores(settings, results):
         if error or "error" in document:
             documents[data["data"]] = {"data": data["data"], "error": document.get("error", error)}
         elif cell["method"] == "learned":
-            points = [summary(accuracies) for accuracies in values]
+            points = [summaries(accuracies) for accuracies in values]
             document["rows"] += [{"method": "random"} | points[0], {"method": "learned"} | points[-1]]
             document["curve"] = {"steps": cell["steps"], "mean": [p["mean"] for p in points],
-                                 "sem": [p["sem"] for p in points], "seeds": values.mean(axis=2).T.tolist()}
+                                 "sem": [p["sem"] for p in points], "seeds": values[..., 0].mean(axis=2).T.tolist()}
             document |= {key: data[key] for key in ("sizes", "n_train", "n_test", "classes", "standardised")}
             document |= settings.score_settings()
             document |= {key: cell["given"][key] for key in ("lr", "norm_eps")}
             document |= {"theta": settings.theta, "baselines": baselines_of(settings.baselines)}
         else:
-            document["rows"].append({"method": row_name(cell["method"], data)} | summary(values[0]))
+            document["rows"].append({"method": row_name(cell["method"], data)} | summaries(values[0]))
     return list(documents.values())
 
 
@@ -169,9 +169,11 @@ def words(numbers):
     """... as a table: a row per method, a column per data set; below, the theta and whose columns were scaled."""
     documents = numbers.get("results", [numbers])
     methods = dict.fromkeys(row["method"] for document in documents for row in document["rows"])
-    columns = {os.path.basename(d["data"]): {row["method"]: cell_text(row) for row in d["rows"]} for d in documents}
+    columns = {}
+    for d in documents:
+        columns |= columns_of(os.path.basename(d["data"]), {row["method"]: row for row in d["rows"]})
     rows = {method_label(m): [column.get(m, "-") for column in columns.values()] for m in methods}
     notes = [f"{name}: each column brought to mean 0 and standard deviation 1 (--standardise no: as they are)"
-             for name, document in zip(columns, documents) if document["standardised"]]
+             for name, document in ((os.path.basename(d["data"]), d) for d in documents) if document["standardised"]]
     return "\n".join([protocol(documents[0], documents[0]["sizes"]), table(list(columns), rows),
                       f"theta: {documents[0]['theta']}", *notes])

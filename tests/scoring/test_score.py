@@ -59,6 +59,17 @@ def test_score_writes_what_api_promises(files, tmp_path, capsys):
         assert word in table
 
 
+def test_a_tuned_ridge_is_a_second_column(files, tmp_path, capsys):
+    plain, both = scored(files, tmp_path), scored(files, tmp_path, "--tuned-ridge")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-6].split() == ["data.npz", "data.npz,", "ridge", "tuned"]
+    for line, row, before in zip(lines[-5:], both["rows"], plain["rows"]):
+        tuned = row.pop("tuned")
+        assert row == before and tuned["n"] == row["n"]
+        assert line.endswith("  ".join(f"{r['mean']:.3f} +- {r['sem']:.3f}" for r in (row, tuned)))
+    assert both["tuned_ridge"] and not plain["tuned_ridge"] and both["curve"] == plain["curve"]
+
+
 def test_same_seed_same_numbers_other_seed_others(files, tmp_path):
     one, two = scored(files, tmp_path), scored(files, tmp_path)
     other = scored(files, tmp_path, "--seed", "1")
