@@ -17,6 +17,7 @@ FIGURES = (
     Entry("training-curves", "training_curves", "Fig. 3", "J and accuracy over meta-training, from the logs of runs"),
     Entry("comparison", "comparison", "Fig. 4 left", "accuracy of several rules and baselines on several data sets"),
     Entry("learning-curve", "learning_curve", "workshop 1", "accuracy against inner steps of a rule, with baselines"),
+    Entry("experiments", "experiments", "", "the log of meta-training runs, with their scores; adds runs to it"),
     Entry("roofline", "roofline", "", "time of each block of an inner step against sgemm's; a part of `bench`"),
     Entry("tasks", "tasks", "", "what a worker of train.py is given: a contact sheet of the tasks of a mixture"),
 )

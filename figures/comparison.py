@@ -10,8 +10,8 @@ from ops.scoring import score
 from ops.scoring.flags import named_path, setting
 from ops.scoring.methods import baselines_of, method_label, row_name
 from ops.scoring.score import measure  # noqa: F401  (part of an experiment)
-from ops.scoring.settings import HIDDEN_AND_OUTPUT, THETA, DataSettings
-from ops.scoring.tables import cell_text, protocol, summary, table
+from ops.scoring.settings import HIDDEN_AND_OUTPUT, DataSettings, default_theta
+from ops.scoring.tables import columns_of, protocol, summaries, table
 
 TITLES = {"mnist14": "MNIST\n14x14", "fashion14": "Fashion-MNIST\n14x14", "mnist28": "MNIST\n28x28",
           "fashion28": "Fashion-MNIST\n28x28", "mnist14full": "all of MNIST\n14x14",
@@ -27,8 +27,8 @@ SPREAD = 0.62  # of a column's width, taken up by its dots
 @dataclass(frozen=True)
 class Settings(DataSettings):
     """Several thetas; at most ten classes a draw, and test images enough for a standard error of 0.01."""
-    theta: tuple = setting((("laptop", THETA),), "a learned rule and the name that it gets; repeated", parse=named_path,
-                           many=True, metavar="NAME=PATH")
+    theta: tuple = setting(lambda: (default_theta(),), "a learned rule and the name that it gets; repeated; else as in "
+                           "`score`", parse=named_path, many=True, metavar="NAME=PATH")
     ways: int = setting(10, "classes in a draw, drawn anew for each, if there are more", low=2)
     test_images: int = setting(2000, "test images of a draw's classes, about, drawn at random once", low=1)
 
@@ -42,7 +42,7 @@ def cells(settings):
     rules, found = {name: score.rule_at(path, settings) for name, path in settings.theta}, []
     start = {"dtype": str(rules[names[0]].theta["merge"].dtype)}
     for name in settings.data:
-        data = score.data_of(name, settings, rules=rules.values(), absent=True)
+        data = score.data_of(name, settings, absent=True)
         found += score.method_cells(data, settings, "random", start)
         for baseline in baselines_of(settings.baselines):
             found += score.method_cells(data, settings, baseline)
@@ -55,7 +55,8 @@ def numbers(settings, results):
     """{"columns": [...]}, one for each data set; beside them shots, draws, seeds, inner_steps.
 
     A column: "title", "ways", "classes", "chance" and "points" [{"label", "learned", "mean", "sem", "n"}], mean
-    None and "error" where a rule failed; or "title", "error" and no points where the data set is not there.
+    None and "error" where a rule failed, "tuned" {"mean", "sem", "n"} under --tuned-ridge; or "title", "error" and no
+    points where the data set is not there.
     """
     columns = {}
     for cell, values, error in score.gathered(results):
@@ -69,18 +70,19 @@ def numbers(settings, results):
         column |= {"ways": data["ways"], "classes": C, "chance": 1 / data["ways"], "n_test": data["n_test"]}
         label = method_label(row_name(cell["method"], data)) + f", {cell['label']}" * learned
         failed = {"mean": None, "sem": None, "n": 0, "error": error}
-        column["points"].append({"label": label, "learned": learned} | (failed if error else summary(values[0])))
+        column["points"].append({"label": label, "learned": learned} | (failed if error else summaries(values[0])))
     return {"columns": list(columns.values())} | {
         name: getattr(settings, name) for name in ("shots", "ways", "draws", "seeds", "inner_steps")}
 
 
 def words(numbers):
     """The numbers as a table."""
-    columns = [{p["label"]: cell_text(p) for p in column["points"]} for column in numbers["columns"]]
-    labels = dict.fromkeys(label for column in columns for label in column)
-    titles = [column["title"].replace("\n", " ") for column in numbers["columns"]]
+    labels = dict.fromkeys(p["label"] for column in numbers["columns"] for p in column["points"])
+    columns = {}
+    for column in numbers["columns"]:
+        columns |= columns_of(column["title"].replace("\n", " "), {p["label"]: p for p in column["points"]})
     return protocol(numbers, (None, *HIDDEN_AND_OUTPUT)) + "\n" + table(
-        titles, {label: [column.get(label, "-") for column in columns] for label in labels})
+        list(columns), {label: [column.get(label, "-") for column in columns.values()] for label in labels})
 
 
 def draw(numbers):
@@ -100,13 +102,18 @@ def draw(numbers):
             axes.axvline(number - 0.5, color="#dddddd", linewidth=0.8)
     for i, (label, style) in enumerate(_styles(labels).items()):
         offset = SPREAD * ((i + 0.5) / len(labels) - 0.5)
-        found = [(number + offset, p["mean"], p["sem"]) for number, column in enumerate(columns)
+        found = [(number + offset, p) for number, column in enumerate(columns)
                  for p in column["points"] if p["label"] == label]
-        dots = [(x, mean, sem or 0) for x, mean, sem in found if mean is not None]
+        dots = [(x, p["mean"], p["sem"] or 0) for x, p in found if p["mean"] is not None]
         axes.errorbar(*(zip(*dots) if dots else ([], [], [])), linestyle="none", elinewidth=1.2, capsize=2.5,
                       label=label, **style)
-        for x in (x for x, mean, _ in found if mean is None):
+        tuned = [(x, p["tuned"]["mean"]) for x, p in found if "tuned" in p]
+        if tuned:
+            axes.plot(*zip(*tuned), "_", color=style["color"], markersize=9, markeredgewidth=2)
+        for x in (x for x, p in found if p["mean"] is None):
             axes.text(x, 0.02, "failed", color=style["color"], rotation=90, ha="center", va="bottom", fontsize=8)
+    if any("tuned" in p for column in columns for p in column["points"]):
+        axes.plot([], [], "_", color="black", markersize=9, markeredgewidth=2, label="the same, its ridge tuned")
     _dress(figure, axes, numbers)
     return figure
 

@@ -16,10 +16,12 @@ WINDOW = 25  # meta-steps averaged; the band is their standard deviation (Fig. 3
 TRAINING, HELD_OUT = ("J", "step", "seconds", "accuracy"), ("heldout_J", "step", "heldout_accuracy")
 
 
-def read_metrics(run):
-    """(training records, held-out records) of the run's folder or log; what has no J (all dropped) is left out.
+def read_metrics(run, *kinds):
+    """[records of each kind] of the run's folder or log; a kind is a tuple of fields, all numbers.
 
-    Raises InputError where there are none yet, and naming the line where one is not a record of train.py.
+    A record is of a kind if it has its first field: where all segments were dropped there is no J, and no record of
+    TRAINING.  Raises InputError where there is none of the first kind yet, and naming the line that is none of
+    train.py's.
     """
     path = Path(run)
     path = path / "metrics.jsonl" if path.is_dir() else path
@@ -27,7 +29,7 @@ def read_metrics(run):
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read; give the folder of a run of train.py") from error
-    train, heldout = [], []
+    found = {fields: [] for fields in kinds}
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
@@ -37,13 +39,13 @@ def read_metrics(run):
             continue
         if not isinstance(record, dict):
             raise InputError(f"{path}: line {number} is not a record of train.py; remove it or give another run")
-        for records, fields in ((train, TRAINING), (heldout, HELD_OUT)):
+        for fields, records in found.items():
             if record.get(fields[0]) is not None:
                 _check(f"{path}: line {number}", record, fields)
                 records.append(record)
-    if not train:
+    if not found[kinds[0]]:
         raise InputError(f"{path}: no meta-steps with a J in it yet; wait, or give another run")
-    return train, heldout
+    return list(found.values())
 
 
 def _check(where, record, fields):
@@ -79,7 +81,7 @@ def cells(settings):
 
 def measure(cell):
     """{"steps", "hours", "J", "J_sd", "accuracy", "heldout_steps", ...} of a run, in windows of WINDOW meta-steps."""
-    train, heldout = read_metrics(cell["run"])
+    train, heldout = read_metrics(cell["run"], TRAINING, HELD_OUT)
     windows = [train[i:i + WINDOW] for i in range(0, len(train), WINDOW)]
     mean = lambda key: [float(np.mean([r[key] for r in w])) for w in windows]
     return {"steps": mean("step"), "hours": [s / 3600 for s in mean("seconds")],

@@ -5,8 +5,12 @@ from ops.errors import InputError
 from ops.data import few_shot_draw
 from unsup_meta import normalise_targets, solve_ridge, with_ones
 
+RIDGE = 0.1  # the paper's
+RIDGES = 10.0 ** np.arange(-2, 4.5, 0.5)  # that a tuned one is chosen from
+TUNING_DRAWS, TUNING_POINTS = 20, 2000  # draws of labelled points; training points to test on, about
 
-def few_shot_accuracy(features_train, y_train, features_test, y_test, shots, draws, rng, ridge=0.1, ways=None):
+
+def few_shot_accuracy(features_train, y_train, features_test, y_test, shots, draws, rng, ridge=RIDGE, ways=None):
     """Share of the test split classified right by a readout of `shots` points per class (App.20-24, D11).
 
     features_train [n, F], features_test [m, F] float; y_train [n], y_test [m] int 0..C-1.
@@ -30,6 +34,35 @@ def few_shot_accuracy(features_train, y_train, features_test, y_test, shots, dra
     C = _readouts(with_ones(features_train[rows]), y, ridge)  # [draws, F + 1, ways]              (App.22-23)
     A_test = with_ones(features_test)
     return np.array([_share_right(A_test, target[y_test], c) for (_, target), c in zip(drawn, C)])
+
+
+def tuned_ridge(features, y, shots, rng, ways=None):
+    """The one of RIDGES whose readouts do best on the training split alone: features [n, F], y [n] int 0..C-1 -> float.
+
+    Each of TUNING_DRAWS readouts is fitted on labelled points as those of `few_shot_accuracy`, or one a class fewer where
+    that is all a class has, and tested on others of its classes, some TUNING_POINTS.  The least of equal ones.
+    Raises InputError if a class has a single example.
+    """
+    smallest = np.bincount(y).min()
+    if smallest < 2:
+        raise InputError("a tuned ridge wants 2 training examples of each class; give more, or leave --tuned-ridge out")
+    right = np.zeros(len(RIDGES))
+    for _ in range(TUNING_DRAWS):
+        rows, target = _problem(rng, y, min(shots, smallest - 1), ways)
+        others = np.setdiff1d(np.flatnonzero(target[y] >= 0), rows)
+        others = rng.permutation(others)[:TUNING_POINTS]
+        A, A_test = (with_ones(features[i].astype(np.float64)) for i in (rows, others))
+        one_hot = np.eye(target.max() + 1)[target[y[rows]]]
+        p = _predictions(A, normalise_targets(one_hot), A_test)
+        right += (p.argmax(axis=-1) == target[y[others]]).mean(axis=-1)
+    return float(RIDGES[right.argmax()])
+
+
+def _predictions(A, y, A_test):
+    """A_test (A'A + r I)^-1 A' y for each of RIDGES, [RIDGES, m, ways], by one decomposition of A [K, F]."""
+    U, s, Vt = np.linalg.svd(A, full_matrices=False)
+    shrunk = (s / (s**2 + RIDGES[:, None]))[..., None] * (U.T @ y)
+    return (A_test @ Vt.T) @ shrunk
 
 
 def check_ways(ways):

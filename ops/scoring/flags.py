@@ -11,7 +11,7 @@ LARGEST_LAYER = 1_000_000
 
 
 def setting(default, text, **extra):
-    """A field with its help text.  More about it, by name:
+    """A field with its help text; default is its value or makes it.  More about it, by name:
 
     quick       its value under --quick
     low         the smallest value allowed; None is always
@@ -21,7 +21,8 @@ def setting(default, text, **extra):
     choices     the values allowed
     metavar     what the help calls a value
     """
-    return dataclasses.field(default=default, metadata={"help": text, **extra})
+    return dataclasses.field(**{"default_factory" if callable(default) else "default": default},
+                             metadata={"help": text, **extra})
 
 
 def add_flags(add, settings):
@@ -31,7 +32,7 @@ def add_flags(add, settings):
         if f.type is bool:
             add(flag, action="store_true", default=argparse.SUPPRESS, help=m["help"])
             continue
-        text = m["help"] + ("" if f.default in (None, "") else f" (default: {_as_text(f.default)})")
+        text = m["help"] + ("" if f.default in (None, "", dataclasses.MISSING) else f" (default: {_as_text(f.default)})")
         options = {"type": m.get("parse", f.type), "default": argparse.SUPPRESS, "metavar": m.get("metavar"),
                    "choices": m.get("choices"), "help": text.replace("%", "%%")}
         if m.get("positional"):

@@ -2,12 +2,13 @@
 
 A method is a NamedTuple of what it needs, and has
 
-    curve(dataset, sizes, settings, steps, seeds) -> accuracies [points, seeds, draws]
+    curve(dataset, sizes, settings, steps, seeds) -> accuracies [points, seeds, draws, readouts]
 
 after each of `steps` (rising) updates of its own kind, for the base models numbered `seeds`.  A method
 that is not trained gives one point, one with nothing random about its features one seed (`seeded` False).
 All methods, seeds and steps share the reference batch and the draws of labelled points, which depend on
 settings.seed alone, and so can be compared draw by draw.  All of dataset's test images are used.
+There is a single readout, whose ridge is the paper's, or a second one whose ridge is tuned (settings.tuned_ridge).
 """
 from typing import NamedTuple
 
@@ -16,8 +17,8 @@ import numpy as np
 import unsup_meta as um
 from ops.errors import InputError
 from ops.rule.theta_file import load_settings, theta_dims
-from ops.scoring.few_shot import few_shot_accuracy
-from ops.scoring.settings import BATCHES, DRAWS, PHI, REFERENCE
+from ops.scoring.few_shot import RIDGE, few_shot_accuracy, tuned_ridge
+from ops.scoring.settings import BATCHES, DRAWS, PHI, REFERENCE, TUNING
 
 COMPONENTS = 32  # as many as the base model has outputs
 PAPER = {"lr": 3e-4, "norm_eps": 1.0}  # of a theta whose file does not say
@@ -32,7 +33,7 @@ class RandomStart(NamedTuple):
     seeded = True
 
     def curve(self, dataset, sizes, settings, steps, seeds):
-        """[1, seeds, draws]."""
+        """[1, seeds, draws, readouts]."""
         dataset = _as(dataset, self.dtype)
         phis = (_start(settings, k, sizes, self.dtype) for k in seeds)
         return np.stack([feature_accuracy(phi, dataset, settings) for phi in phis])[None]
@@ -47,39 +48,32 @@ class Learned(NamedTuple):
     seeded = True
 
     def curve(self, dataset, sizes, settings, steps, seeds):
-        """[points, seeds, draws]; each seed has streams of its own for its start and its batches."""
-        dtype = self.theta["merge"].dtype
-        dataset, values = _as(dataset, dtype), np.empty((len(steps), len(seeds), settings.draws))
-        for column, k in enumerate(seeds):
+        """[points, seeds, draws, readouts]; each seed has streams of its own for its start and its batches."""
+        dtype, values = self.theta["merge"].dtype, [[] for _ in steps]
+        dataset = _as(dataset, dtype)
+        for k in seeds:
             phi, rng = _start(settings, k, sizes, dtype), settings.stream(BATCHES, k)
-            for row, (before, step) in enumerate(zip((0, *steps), steps)):
+            for row, before, step in zip(values, (0, *steps), steps):
                 phi = self.apply(phi, dataset.x_train, range(before, step), rng, settings.activation)
-                values[row, column] = feature_accuracy(phi, dataset, settings)
-        return values
+                row.append(feature_accuracy(phi, dataset, settings))
+        return np.array(values)
 
     def apply(self, phi, x_train, steps, rng, activation="relu"):
         """The base model after unsupervised updates `steps`, a range (App.1-7), on batches from x_train.
 
-        phi a list of `Layer`, x_train [n, N0], of theta's dtype; each batch is B different rows drawn from `rng`.
-        Raises InputError if n < B, if theta, phi and x_train do not fit, or once phi is not finite.
+        phi a list of `Layer`, x_train [n, N0], of theta's dtype; each batch is B different rows drawn from `rng`,
+        where n < B all rows, in a random order over and over.
+        Raises InputError if theta, phi and x_train do not fit, or once phi is not finite.
         """
-        B = self.batch_size(len(x_train))
+        n, B = len(x_train), theta_dims(self.theta)["batch_size"]
         for t in steps:
-            x = x_train[rng.choice(len(x_train), B, replace=False)]
-            phi = um.unsupervised_update(phi, x, self.theta, self.lr, self.norm_eps, activation)
+            rows = rng.choice(n, B, replace=False) if n >= B else np.resize(rng.permutation(n), B)
+            phi = um.unsupervised_update(phi, x_train[rows], self.theta, self.lr, self.norm_eps, activation)
             if not all(np.isfinite(array).all() for layer in phi for array in layer):
                 raise InputError(
                     f"{self.source}: the base model is NaN or infinite after inner step {t + 1} (lr {self.lr:g}, "
                     f"norm_eps {self.norm_eps:g}); lower --lr, scale the data or use another theta")
         return phi
-
-    def batch_size(self, n):
-        """theta's B.  InputError if there are only n < B training examples."""
-        B = theta_dims(self.theta)["batch_size"]
-        if n < B:
-            raise InputError(f"{self.source} needs batches of {B}, but there are only {n} training examples; "
-                             f"give more data or a theta of a smaller batch size")
-        return B
 
 
 def open_rule(path, lr=None, norm_eps=None):
@@ -99,7 +93,7 @@ def _as(dataset, dtype):
 
 
 def feature_accuracy(phi, dataset, settings):
-    """Few-shot accuracies [draws] of phi's features (D11); phi and dataset of one dtype.  As `few_shot_accuracy`."""
+    """Accuracies [draws, readouts] of phi's features (D11); phi and dataset of one dtype.  InputError as `scored`."""
     n_reference = min(settings.batch_reference, len(dataset.x_train))
     rows = settings.stream(REFERENCE).choice(len(dataset.x_train), n_reference, replace=False)
     reference = dataset.x_train[rows]
@@ -108,9 +102,16 @@ def feature_accuracy(phi, dataset, settings):
 
 
 def scored(train, test, dataset, settings):
-    """Accuracies [draws] of features train [n, F], test [m, F] of the data set's examples.  As `few_shot_accuracy`."""
-    return few_shot_accuracy(train, dataset.y_train, test, dataset.y_test, settings.shots, settings.draws,
-                             settings.stream(DRAWS), ways=settings.ways)
+    """Accuracies [draws, readouts] of features train [n, F], test [m, F] of the data set's examples.
+
+    Raises InputError as `few_shot_accuracy` and `tuned_ridge`.
+    """
+    of = lambda ridge: few_shot_accuracy(train, dataset.y_train, test, dataset.y_test, settings.shots, settings.draws,
+                                         settings.stream(DRAWS), ridge, settings.ways)
+    found = [of(RIDGE)]
+    if settings.tuned_ridge:
+        found.append(of(tuned_ridge(train, dataset.y_train, settings.shots, settings.stream(TUNING), settings.ways)))
+    return np.stack(found, axis=-1)
 
 
 # --- What no rule has made ----------------------------------------------------------------------
@@ -121,7 +122,7 @@ class RawInputs(NamedTuple):
     seeded = False
 
     def curve(self, dataset, sizes, settings, steps, seeds):
-        """[1, 1, draws]."""
+        """[1, 1, draws, readouts]."""
         return scored(dataset.x_train, dataset.x_test, dataset, settings)[None, None]
 
 
@@ -130,7 +131,7 @@ class Components(NamedTuple):
     seeded = False
 
     def curve(self, dataset, sizes, settings, steps, seeds):
-        """[1, 1, draws]."""
+        """[1, 1, draws, readouts]."""
         train, test = project_on_components(dataset.x_train, dataset.x_test, COMPONENTS)
         return scored(train, test, dataset, settings)[None, None]
 

@@ -12,16 +12,17 @@ import numpy as np
 from ops.errors import InputError
 from ops.scoring.flags import setting, sizes_of
 from ops.scoring.methods import METHODS, baselines_of, method_label, open_rule, row_name
-from ops.scoring.settings import (HIDDEN_AND_OUTPUT, THETA, DataSettings, ScoreSettings, check_data, curve_steps,
-                                  limit_test, ways_of)
-from ops.scoring.tables import cell_text, protocol, summary, table
-from ops.data import MORE_DATASETS, load_dataset
+from ops.scoring.settings import (HIDDEN_AND_OUTPUT, OWN, DataSettings, ScoreSettings, check_data, curve_steps,
+                                  default_theta, limit_test, standardised, ways_of)
+from ops.scoring.tables import columns_of, protocol, summaries, table
+from ops.data import DATASETS, MORE_DATASETS, load_dataset
 
 
 @dataclass(frozen=True)
 class Settings(DataSettings):
     """A theta scored on data sets."""
-    theta: str = setting(THETA, "learned rule", metavar="PATH")
+    theta: str = setting(lambda: default_theta()[1], f"learned rule; else {OWN[1]} if it is there, else the one "
+                         "that comes with the project, figures/theta.npz", metavar="PATH")
     sizes: tuple = setting(None, "base model; else the data's N0,128,128,128,128,32", parse=sizes_of,
                            metavar="N0,...,NL")
 
@@ -41,7 +42,7 @@ def cells(settings, absent=False):
     """
     rule, found = rule_at(settings.theta, settings), []
     for name in settings.data:
-        data = data_of(name, settings, settings.sizes, [rule], absent)
+        data = data_of(name, settings, settings.sizes, absent)
         found += method_cells(data, settings, "learned", rule._asdict(), curve_steps(settings.inner_steps))
         for baseline in baselines_of(settings.baselines):
             found += method_cells(data, settings, baseline)
@@ -56,15 +57,17 @@ def rule_at(path, settings):
     return open_rule(path, settings.lr, settings.norm_eps)
 
 
-def data_of(name, settings, sizes=None, rules=(), absent=False):
+def data_of(name, settings, sizes=None, absent=False):
     """What cells hold of a data set: its name and folder, sizes, classes, counts and a digest of its content.
 
     absent: a public data set that is not there is none the less something to make cells of, which will fail.
-    Raises InputError as `load_dataset` and unless data, base model, settings and rules fit together.
+    Raises InputError as `load_dataset` and unless data, base model and settings fit together.
     """
-    place = {"data": name, "data_dir": settings.data_dir}
+    known = name in DATASETS or name in MORE_DATASETS  # each of whose columns are in one unit
+    which = "no" if known and settings.standardise == "auto" else settings.standardise
+    place = {"data": name, "data_dir": settings.data_dir, "standardise": which}
     try:
-        dataset = load_dataset(name, settings.data_dir)
+        dataset, standard = _opened(place)
     except InputError:
         if absent and name in MORE_DATASETS:
             return place
@@ -72,14 +75,16 @@ def data_of(name, settings, sizes=None, rules=(), absent=False):
     n_train, inputs = dataset.x_train.shape
     sizes = list(sizes or (inputs, *HIDDEN_AND_OUTPUT))
     check_data(dataset, sizes, settings)
-    for rule in rules:
-        rule.batch_size(n_train)
     digest = hashlib.sha256()
     for array in dataset[1:5]:
         digest.update(np.ascontiguousarray(array))
     return place | {"sizes": sizes, "n_train": n_train, "n_test": len(limit_test(dataset, settings).x_test),
                     "classes": list(dataset.classes), "ways": ways_of(len(dataset.classes), settings),
-                    "digest": digest.hexdigest()}
+                    "digest": digest.hexdigest(), "standardised": standard}
+
+
+def _opened(place):
+    return standardised(load_dataset(place["data"], place["data_dir"]), place["standardise"])
 
 
 def method_cells(data, settings, method, given={}, steps=(0,), label=None):
@@ -95,7 +100,7 @@ def method_cells(data, settings, method, given={}, steps=(0,), label=None):
 
 
 def measure(cell):
-    """Accuracies [points][draws] of a cell.  InputError as the method's `curve`."""
+    """Accuracies [points][draws][readouts] of a cell.  InputError as the method's `curve`."""
     settings, data = ScoreSettings(**cell["settings"]), cell["data"]
     dataset = limit_test(_loaded(data), settings)
     method = METHODS[cell["method"]](**cell["given"])
@@ -110,7 +115,7 @@ def _loaded(data):
     key = json.dumps(data)
     if key not in _held:
         _held.clear()
-        _held[key] = load_dataset(data["data"], data["data_dir"])
+        _held[key], _ = _opened(data)
     return _held[key]
 
 
@@ -118,7 +123,7 @@ def _loaded(data):
 
 
 def gathered(results):
-    """[(a cell, accuracies [points, seeds, draws] or None, error or None)] for each method on each data set."""
+    """[(a cell, accuracies [points, seeds, draws, readouts] or None, error or None)] for each method on each data set."""
     groups = {}
     for r in results:
         groups.setdefault((r.cell["data"]["data"], r.cell["method"], r.cell["label"]), []).append(r)
@@ -131,7 +136,7 @@ def scores(settings, results):
     """One JSON-ready dict per data set: "data", "rows", "curve" and all settings; or "data" and "error".
 
     rows  [{"method", "mean", "sem", "n"}]: "random" (phi as it starts), "learned" (after settings.inner_steps updates),
-          then the baselines "raw", "pca32"; n = seeds x draws
+          then the baselines "raw", "pca32"; n = seeds x draws.  Of a tuned ridge: "tuned": {"mean", "sem", "n"}
     curve {"steps", "mean", "sem": [points], "seeds": [seeds][points], each a mean over draws}
     """
     documents = {}
@@ -141,16 +146,16 @@ def scores(settings, results):
         if error or "error" in document:
             documents[data["data"]] = {"data": data["data"], "error": document.get("error", error)}
         elif cell["method"] == "learned":
-            points = [summary(accuracies) for accuracies in values]
+            points = [summaries(accuracies) for accuracies in values]
             document["rows"] += [{"method": "random"} | points[0], {"method": "learned"} | points[-1]]
             document["curve"] = {"steps": cell["steps"], "mean": [p["mean"] for p in points],
-                                 "sem": [p["sem"] for p in points], "seeds": values.mean(axis=2).T.tolist()}
-            document |= {key: data[key] for key in ("sizes", "n_train", "n_test", "classes")}
+                                 "sem": [p["sem"] for p in points], "seeds": values[..., 0].mean(axis=2).T.tolist()}
+            document |= {key: data[key] for key in ("sizes", "n_train", "n_test", "classes", "standardised")}
             document |= settings.score_settings()
             document |= {key: cell["given"][key] for key in ("lr", "norm_eps")}
             document |= {"theta": settings.theta, "baselines": baselines_of(settings.baselines)}
         else:
-            document["rows"].append({"method": row_name(cell["method"], data)} | summary(values[0]))
+            document["rows"].append({"method": row_name(cell["method"], data)} | summaries(values[0]))
     return list(documents.values())
 
 
@@ -161,9 +166,14 @@ def numbers(settings, results):
 
 
 def words(numbers):
-    """... as a table: a row per method, a column per data set."""
+    """... as a table: a row per method, a column per data set; below, the theta and whose columns were scaled."""
     documents = numbers.get("results", [numbers])
     methods = dict.fromkeys(row["method"] for document in documents for row in document["rows"])
-    columns = {os.path.basename(d["data"]): {row["method"]: cell_text(row) for row in d["rows"]} for d in documents}
+    columns = {}
+    for d in documents:
+        columns |= columns_of(os.path.basename(d["data"]), {row["method"]: row for row in d["rows"]})
     rows = {method_label(m): [column.get(m, "-") for column in columns.values()] for m in methods}
-    return protocol(documents[0], documents[0]["sizes"]) + "\n" + table(list(columns), rows)
+    notes = [f"{name}: each column brought to mean 0 and standard deviation 1 (--standardise no: as they are)"
+             for name, document in ((os.path.basename(d["data"]), d) for d in documents) if document["standardised"]]
+    return "\n".join([protocol(documents[0], documents[0]["sizes"]), table(list(columns), rows),
+                      f"theta: {documents[0]['theta']}", *notes])

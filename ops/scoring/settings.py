@@ -1,6 +1,8 @@
 """D11 in settings: how features are scored, from which random streams, on which test images; what fits together."""
 import dataclasses
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -10,10 +12,12 @@ from ops.scoring.flags import data_names, positive, setting
 from ops.data import DATASETS, MORE_DATASETS, require_shots
 
 HIDDEN_AND_OUTPUT = (128, 128, 128, 128, 32)  # the paper's evaluation network (Fig. 4)
-THETA = "runs/laptop/theta.npz"
+OWN = ("laptop", "runs/laptop/theta.npz")  # name and path of the theta of a run of one's own
+SHIPPED = ("shipped", str(Path(__file__).resolve().parents[2] / "figures" / "theta.npz"))
 CURVE_POINTS = 10
 LARGEST_INPUT = 1e12
-PHI, BATCHES, REFERENCE, DRAWS, TEST = range(5)  # what a random stream is for
+UNEVEN = 30  # times the median of columns' standard deviations: a column in another unit
+PHI, BATCHES, REFERENCE, DRAWS, TEST, TUNING = range(6)  # what a random stream is for
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class ScoreSettings:
     seed: int = setting(0, "seed of all random numbers", low=0)
     batch_reference: int = setting(2000, "training examples whose batch-norm statistics are kept", low=2)
     activation: str = setting("relu", "of the base model")
+    tuned_ridge: bool = setting(False, "beside the paper's ridge of 0.1 in the readout one that is chosen on the training "
+                                "split, for each method: a second column")
 
     def stream(self, *key):
         """The random generator of one purpose: PHI, BATCHES, ..., then a seed's number where each has its own."""
@@ -40,6 +46,8 @@ class DataSettings(ScoreSettings):
     data: tuple = setting(tuple(DATASETS), f"data sets, comma separated or repeated: {', '.join(DATASETS)} (embedded), "
                           f"{', '.join(MORE_DATASETS)}, or an .npz with x [n, features] or images and y [n]",
                           parse=data_names, many=True, metavar="NAME|PATH.npz")
+    standardise: str = setting("auto", "bring each column to mean 0 and standard deviation 1: yes, no, or auto: where "
+                               "it is an .npz with columns in different units", choices=("auto", "yes", "no"))
     data_dir: str = setting(None, "where data files lie; else $UNSUP_META_DATA or ~/.cache/unsup_meta", metavar="PATH")
     baselines: tuple = setting(("raw", "pca"), "comma separated: raw, pca, or none",
                                parse=lambda text: tuple(text.split(",")))
@@ -49,6 +57,11 @@ class DataSettings(ScoreSettings):
     def score_settings(self):
         """{field of ScoreSettings: value}."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(ScoreSettings)}
+
+
+def default_theta():
+    """(name, path) of the theta where none is given: of a run of one's own if there is one, else the shipped one."""
+    return SHIPPED if os.path.isfile(SHIPPED[1]) and not os.path.isfile(OWN[1]) else OWN
 
 
 def curve_steps(inner_steps, points=CURVE_POINTS):
@@ -76,6 +89,24 @@ def limit_test(dataset, settings):
     rows = [rng.permutation(np.flatnonzero(dataset.y_test == c)) for c in range(len(dataset.classes))]
     rows = np.sort(np.concatenate([r[:int(np.ceil(share * len(r)))] for r in rows]))
     return dataset._replace(x_test=dataset.x_test[rows], y_test=dataset.y_test[rows])
+
+
+def standardised(dataset, which):
+    """(the data set, with columns of mean 0 and standard deviation 1 if it is one of `which`; has it?).
+
+    which  "yes", "no", or "auto": if some column's standard deviation is UNEVEN times the median or more.  A table of
+           columns in different units is as good as its largest column to the rule, whose first layer adds them up.
+    Means and deviations are the training split's; constant columns become 0.
+    """
+    if which == "no":
+        return dataset, False
+    mean, deviation = (of(dataset.x_train, axis=0, dtype=np.float64) for of in (np.mean, np.std))
+    varied = deviation[deviation > 0]
+    if which == "auto" and not (len(varied) and varied.max() >= UNEVEN * np.median(varied)):
+        return dataset, False
+    scale = np.where(deviation > 0, deviation, 1)
+    x_train, x_test = (((x - mean) / scale).astype(np.float32) for x in (dataset.x_train, dataset.x_test))
+    return dataset._replace(x_train=x_train, x_test=x_test), True
 
 
 def check_data(dataset, sizes, settings):

@@ -10,6 +10,19 @@ def summary(accuracies):
     return {"mean": mean, "sem": sem if np.isfinite(sem) else None, "n": n}
 
 
+def summaries(accuracies):
+    """... of accuracies [seeds, draws, readouts]; "tuned" holds those of the second readout where there is one."""
+    first, *second = (summary(of_one) for of_one in np.moveaxis(accuracies, 2, 0))
+    return first | ({"tuned": second[0]} if second else {})
+
+
+def columns_of(title, rows):
+    """{title: {label: text}} of rows {label: row of `summaries`}: a column, a second one if some hold "tuned"."""
+    found = {title: {label: cell_text(row) for label, row in rows.items()}}
+    tuned = {label: cell_text(row["tuned"]) for label, row in rows.items() if "tuned" in row}
+    return found | ({f"{title}, ridge tuned": tuned} if tuned else {})
+
+
 def protocol(settings, sizes):
     """A table's first line: how the numbers were measured, from {field of ScoreSettings: value}."""
     network = "-".join(map(str, sizes[1:]))

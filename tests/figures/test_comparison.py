@@ -184,6 +184,17 @@ def test_the_picture_shows_the_numbers(files, tmp_path):
                      "learned rule, a", "learned rule, b", "chance"]
 
 
+def test_a_tuned_ridge_is_a_column_and_a_mark_of_its_own(files, tmp_path, capsys):
+    found = columns(files, tmp_path, "--tuned-ridge", data=["few"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "few.npz, ridge tuned" in lines[1] and len(found[0]["points"]) == 5
+    axes = comparison.draw(json.loads((tmp_path / "comparison.json").read_text())).axes[0]
+    marks = [y for line in axes.lines if line.get_marker() == "_" and line.get_markersize() == 9 for y in line.get_ydata()]
+    assert marks == [p["tuned"]["mean"] for p in found[0]["points"]]
+    for p in found[0]["points"]:
+        assert any(line.startswith(p["label"]) and f"  {p['tuned']['mean']:.3f} +-" in line for line in lines)
+
+
 def test_one_data_set_is_in_memory_at_a_time(files, tmp_path, monkeypatch):
     alive, load = [], score.load_dataset
 
@@ -194,5 +205,6 @@ def test_one_data_set_is_in_memory_at_a_time(files, tmp_path, monkeypatch):
         return dataset
 
     monkeypatch.setattr(score, "load_dataset", watched)
+    monkeypatch.setattr(score, "_held", {})
     columns(files, tmp_path)
     assert len(alive) == 4  # each is checked, then scored

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from ops.errors import InputError
-from ops.scoring.few_shot import few_shot_accuracy, mean_and_sem
+from ops.scoring import few_shot
+from ops.scoring.few_shot import RIDGES, few_shot_accuracy, mean_and_sem, tuned_ridge
 from ops.scoring.settings import ScoreSettings, limit_test
 from ops.data import Dataset, few_shot_draw
 from small_data import rng
@@ -50,6 +51,31 @@ def test_as_many_ways_as_classes_or_more_are_all_of_them():
     x, y = clusters(3.0, classes=4, n=40)
     scores = [few_shot_accuracy(x[:80], y[:80], x[80:], y[80:], 5, 6, rng(), ways=ways) for ways in (None, 4, 99)]
     assert np.array_equal(scores[0], scores[1]) and np.array_equal(scores[0], scores[2])
+
+
+@pytest.mark.parametrize("points, features", [(30, 8), (12, 40)])
+def test_predictions_for_all_ridges_are_those_of_a_readout_each(points, features):
+    A, A_test, y = (rng(k).normal(size=size) for k, size in enumerate([(points, features), (9, features), (points, 3)]))
+    for ridge, p in zip(RIDGES, few_shot._predictions(A, y, A_test), strict=True):
+        assert np.allclose(p, A_test @ solve_ridge(A, y, ridge), rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("noise, ways", [(0.5, None), (2.0, None), (0.5, 3)])
+def test_a_tuned_ridge_is_about_the_best_on_data_it_never_saw(noise, ways):
+    y = np.arange(2000) % 5
+    x = np.hstack([3 * rng(1).normal(size=(5, 4))[y] + rng(2).normal(size=(2000, 4)),
+                   noise * rng(3).normal(size=(2000, 60))]).astype(np.float32)
+    on_test = lambda ridge: few_shot_accuracy(x[:1000], y[:1000], x[1000:], y[1000:], 10, 20, rng(4), ridge, ways).mean()
+    chosen, of_all = tuned_ridge(x[:1000], y[:1000], 10, rng(5), ways), [on_test(ridge) for ridge in RIDGES]
+    assert chosen in RIDGES and on_test(chosen) > max(of_all) - 0.01 and max(of_all) - min(of_all) > 0.03
+    assert chosen == tuned_ridge(x[:1000], y[:1000], 10, rng(5), ways)
+
+
+def test_a_ridge_is_tuned_where_every_example_of_a_class_may_be_labelled():
+    x, y = clusters(3.0, classes=4, n=10)
+    assert tuned_ridge(x, y, 10, rng()) in RIDGES
+    with pytest.raises(InputError, match="2 training examples of each class"):
+        tuned_ridge(x[:5], y[:5], 1, rng())
 
 
 def test_what_cannot_be_scored_is_refused():

@@ -1,8 +1,11 @@
 """Methods: one interface, the rule applied as the paper says, features with a fixed reference, measured baselines."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import unsup_meta as um
+from ops.scoring import methods
 from ops.scoring.few_shot import few_shot_accuracy
 from ops.scoring.methods import METHODS, Components, Learned, RandomStart, RawInputs, project_on_components
 from ops.scoring.settings import BATCHES, DRAWS, PHI, REFERENCE, ScoreSettings, curve_steps
@@ -24,10 +27,12 @@ def rule(dtype=np.float32):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_curve_is_points_by_seeds_by_draws(dataset, name):
+def test_a_curve_is_points_by_seeds_by_draws_by_readouts(dataset, name):
     method = rule() if name == "learned" else METHODS[name]()
     values = method.curve(dataset, SIZES, SETTINGS, [0, 2, 3], [4, 7])
-    assert values.shape == (3 if name == "learned" else 1, 2 if method.seeded else 1, 3)
+    assert values.shape == (3 if name == "learned" else 1, 2 if method.seeded else 1, 3, 1)
+    both = method.curve(dataset, SIZES, replace(SETTINGS, tuned_ridge=True), [0, 2, 3], [4, 7])
+    assert both.shape == (*values.shape[:3], 2) and np.array_equal(both[..., :1], values)
     assert (0 <= values).all() and (values <= 1).all()
 
 
@@ -53,6 +58,13 @@ def test_apply_is_repeated_updates(dataset):
     assert all(np.array_equal(a, b) for one, other in zip(got, phi) for a, b in zip(one, other))
 
 
+def test_a_batch_of_a_table_smaller_than_it_holds_every_row(dataset):
+    phi, x = um.init_phi(rng(1), SIZES), dataset.x_train[:3]
+    got, rows = rule().apply(phi, x, range(1), rng(9)), rng(9).permutation(3)
+    expected = um.unsupervised_update(phi, x[[*rows, rows[0]]], small_theta(), 0.1, 1e-3)  # theta's B is 4
+    assert all(np.array_equal(a, b) for one, other in zip(got, expected) for a, b in zip(one, other))
+
+
 def test_accuracy_is_of_features_with_a_fixed_reference(dataset):
     """A point of the curve, recomputed from `features` as D11 says."""
     values = rule().curve(dataset, SIZES, SETTINGS, [0, 2], [0, 1])
@@ -62,7 +74,7 @@ def test_accuracy_is_of_features_with_a_fixed_reference(dataset):
         phi = rule().apply(phi, dataset.x_train, range(2), rng([0, BATCHES, k]))
         train, test = (um.features(phi, x, reference) for x in (dataset.x_train, dataset.x_test))
         expected = few_shot_accuracy(train, dataset.y_train, test, dataset.y_test, 4, 3, rng([0, DRAWS]))
-        assert np.array_equal(values[1, k], expected)
+        assert np.array_equal(values[1, k, :, 0], expected)
 
 
 @pytest.mark.parametrize("inner_steps, expected", [(0, [0]), (1, [0, 1]), (4, [0, 1, 2, 3, 4]), (200, None)])
@@ -77,7 +89,17 @@ def test_baselines_reproduce_the_measured_numbers(name, raw, pca):
     embedded, settings = load_dataset(name), ScoreSettings(draws=40)
     for method, expected in ((RawInputs(), raw), (Components(), pca)):
         accuracies = method.curve(embedded, None, settings, [0], [0])
-        assert accuracies.shape == (1, 1, 40) and abs(accuracies.mean() - expected) < 0.015
+        assert accuracies.shape == (1, 1, 40, 1) and abs(accuracies.mean() - expected) < 0.015
+
+
+def test_a_ridge_tuned_on_the_training_split_reproduces_the_measured_number(dataset, monkeypatch):
+    settings, seen = replace(SETTINGS, tuned_ridge=True), []
+    values = Components().curve(load_dataset("mnist14"), None, ScoreSettings(tuned_ridge=True), [0], [0])
+    assert np.allclose(values.mean(axis=(0, 1, 2)), [0.70, 0.74], atol=0.015)
+    monkeypatch.setattr(methods, "tuned_ridge", lambda *given: seen.append(given) or 7.0)
+    values = RawInputs().curve(dataset, None, settings, [0], [0])
+    assert seen[0][0] is dataset.x_train and seen[0][1] is dataset.y_train
+    assert np.array_equal(values[0, 0, :, 1], few_shot_accuracy(*dataset[1:5], 4, 3, rng([0, DRAWS]), 7.0))
 
 
 def test_components_are_the_leading_ones():

@@ -9,7 +9,7 @@ import pytest
 
 import evaluate
 from ops.rule import fast
-from ops.scoring import score
+from ops.scoring import score, settings
 from small_runs import ROOT
 from small_data import rng, small_theta
 from small_scores import as_id, refused_command
@@ -57,6 +57,17 @@ def test_score_writes_what_api_promises(files, tmp_path, capsys):
     assert "base model inputs-8-6" in table
     for word in ("random start", "learned rule", "raw inputs", "5 principal components", "data.npz"):
         assert word in table
+
+
+def test_a_tuned_ridge_is_a_second_column(files, tmp_path, capsys):
+    plain, both = scored(files, tmp_path), scored(files, tmp_path, "--tuned-ridge")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-6].split() == ["data.npz", "data.npz,", "ridge", "tuned"]
+    for line, row, before in zip(lines[-5:], both["rows"], plain["rows"]):
+        tuned = row.pop("tuned")
+        assert row == before and tuned["n"] == row["n"]
+        assert line.endswith("  ".join(f"{r['mean']:.3f} +- {r['sem']:.3f}" for r in (row, tuned)))
+    assert both["tuned_ridge"] and not plain["tuned_ridge"] and both["curve"] == plain["curve"]
 
 
 def test_same_seed_same_numbers_other_seed_others(files, tmp_path):
@@ -129,6 +140,36 @@ def test_help_lists_the_commands_and_importing_them_is_cheap(capsys):
     assert done.stdout == "[]\n", done.stderr
 
 
+def test_without_a_theta_it_is_that_of_ones_own_run_else_the_shipped_one(files, tmp_path, monkeypatch, capsys):
+    shipped, own = tmp_path / "shipped.npz", tmp_path / settings.OWN[1]
+    save_theta(shipped, small_theta(1), lr=1e-2)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(settings, "SHIPPED", ("shipped", str(shipped)))
+    command = ["score", *arguments(files)[3:]]
+    for expected, lr in ((str(shipped), 1e-2), (settings.OWN[1], 3e-3)):
+        out = tmp_path / "out.json"
+        assert evaluate.main([*command, "--json", str(out)]) == 0
+        assert f"theta: {expected}\n" in capsys.readouterr().out
+        assert [json.loads(out.read_text())[key] for key in ("theta", "lr")] == [expected, lr]
+        own.parent.mkdir(parents=True, exist_ok=True)
+        own.write_bytes(open(files["theta"], "rb").read())
+
+
+def test_columns_in_different_units_are_scored_as_standardised_ones(files, tmp_path, capsys):
+    with np.load(files["data"]) as data:
+        np.savez(tmp_path / "units.npz", x=data["x"] * [1e3, 1, 1, 1e-2, 0] + [0, 50, 0, 0, 7], y=data["y"])
+        np.savez(tmp_path / "even.npz", x=data["x"] * [1, 1, 1, 1, 0], y=data["y"])
+    score_of = lambda name, *more: scored(files, tmp_path, *more, data=str(tmp_path / name))
+    units, even = score_of("units.npz"), score_of("even.npz", "--standardise", "yes")
+    assert "units.npz: each column brought to mean 0" in capsys.readouterr().out
+    assert units["standardised"] and even["standardised"]
+    assert np.allclose(units["curve"]["mean"], even["curve"]["mean"], atol=0.01)
+    assert units["rows"][2]["mean"] == pytest.approx(even["rows"][2]["mean"], abs=0.01)
+    as_is, plain = score_of("units.npz", "--standardise", "no"), score_of("even.npz")
+    assert "brought" not in capsys.readouterr().out and not as_is["standardised"] and not plain["standardised"]
+    assert as_is["curve"] != units["curve"] and plain["curve"] != even["curve"]
+
+
 @pytest.mark.parametrize("flags, words", [  # the flags and words of the message
     (["--sizes", "7,8,6"], ["7", "5 features", "--sizes"]), (["--sizes", "5,8.5,6"], ["--sizes", "5,8.5,6"]),
     (["--sizes", "5"], ["--sizes"]), (["--sizes", "5,0,6"], ["--sizes"]),
@@ -153,6 +194,7 @@ def test_bad_input_is_one_line_and_writes_nothing(files, tmp_path, monkeypatch, 
     ([], ()), (["scroe"], ()), (["score", "extra"], ()), (["score"], ["runs/laptop/theta.npz", "train.py"])])
 def test_unknown_commands_and_a_missing_default_theta(tmp_path, monkeypatch, capsys, given, words):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(settings, "SHIPPED", ("shipped", str(tmp_path / "absent.npz")))
     refused_command(capsys, given, words)
 
 
@@ -161,10 +203,8 @@ def test_bad_files_are_one_line(files, tmp_path, capsys):
     theta = small_theta()
     nan_x = np.where(np.arange(60)[:, None] == 7, np.float32(np.nan), x)
     np.savez(tmp_path / "nan.npz", x=nan_x, y=y)
-    np.savez(tmp_path / "few.npz", x=x, y=y)
     np.savez(tmp_path / "huge.npz", x=x * np.float32(1e30), y=y)
     (tmp_path / "cut.npz").write_bytes(open(files["data"], "rb").read()[:300])
-    save_theta(tmp_path / "b43.npz", small_theta(batch_size=43))
     wild = theta | {"bias": np.full(3, 3e38, np.float32)}
     save_theta(tmp_path / "wild.npz", wild, lr=0.5)
     bad_theta = theta | {"merge": np.full(10, np.nan, np.float32)}
@@ -173,7 +213,7 @@ def test_bad_files_are_one_line(files, tmp_path, capsys):
     np.savez(tmp_path / "text.npz", **{"config/lr": "fast"}, **{f"theta/{k}": a for k, a in theta.items()})
     before = sorted(os.listdir(tmp_path))
     cases = [({"theta": "text.npz"}, ["text.npz", "config/lr"]),
-             ({"data": "nan.npz"}, ["nan.npz", "example 7"]), ({"data": "few.npz", "theta": "b43.npz"}, ["43", "42"]),
+             ({"data": "nan.npz"}, ["nan.npz", "example 7"]),
              ({"data": "cut.npz"}, ["cut.npz"]), ({"theta": "nantheta.npz"}, ["merge", "NaN"]),
              ({"theta": "part.npz"}, ["merge", "missing"]), ({"theta": "cut.npz"}, ["cut.npz"]),
              ({"theta": "wild.npz"}, ["wild.npz", "after inner step 1", "--lr"]),
