@@ -33,7 +33,11 @@ ON_TOP = {"p_task_dropout": ("dropout, one mask a task", "dropout",
                                   "all images of a class have their pixels in one of {} fixed orders"),
           "p_x_shift": ("shifted along x", "x_shift",
                         "each image also moves left or right by up to {} px; that is no target")}
-TITLES = {"letters": "Letters", "glyphs": "Glyphs", "cifar10": "CIFAR-10", "imagenet16": "ImageNet"}
+TITLES = {"letters": "Letters", "glyphs": "Glyphs", "cifar10": "CIFAR-10", "imagenet16": "ImageNet",
+          "silhouettes": "Silhouettes", "fields": "Smooth fields", "leaves": "Dead leaves", "decoders": "Random decoders",
+          "crops": "Crops of one picture a class", "restyled": "Restyled glyphs", "turned": "Turned and mirrored letters",
+          "gaussians16": "Gaussians of 16 inputs", "gaussians64": "Gaussians of 64 inputs",
+          "topics64": "Bags of 64 words", "topics256": "Bags of 256 words"}
 GROUPS = {"": "random characters", "letters": "letters only", "maths": "mathematical symbols", "currency": "currency symbols"}
 HEADING = ("Six labelled examples of a task of each kind, two each of its first, middle and last class; from the left: "
            "the image as it is stored in the pool; after all that the task does to it; to the worker, the same numbers "
@@ -183,6 +187,9 @@ def class_label(pool, name):
     """A class's name in words: of a character, which the sheet's font may lack, its number and Unicode name."""
     if pool.name in ("letters", "glyphs"):
         return f"U+{ord(name):04X} {unicodedata.name(name, 'without a name')}"
+    if pool.name == "restyled":
+        group, char = name.split(".", 1)
+        return f"{group}. U+{ord(char):04X} {unicodedata.name(char, 'without a name')}"
     return f"label {name}" if pool.name == "imagenet16" else name
 
 

@@ -17,7 +17,7 @@ UNLIKE_DIGIT = 0.36      # a glyph's pictures are farther than this from digits
 # ---- which characters
 
 def training_glyphs(folder):
-    """The glyphs of FEWEST pictures or more that look neither like a digit (l, o, S do) nor like a held-out letter: a Pool."""
+    """The glyphs of FEWEST pictures or more that look neither like a digit (I, l, S do) nor like a held-out letter: a Pool."""
     pool, digits, held_out = glyph_pool(cache_dir=folder), _digits(), held_out_letters(folder).images
     starts = np.cumsum(pool.counts) - pool.counts
     images = pool.images / np.float32(255)

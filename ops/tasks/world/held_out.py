@@ -10,7 +10,7 @@ POINTS = 20  # of a stroke that are joined by dots
 
 def _grid():
     """x and y of a canvas's cells from its centre, in pixels."""
-    along = (np.arange(CANVAS) - (CANVAS - 1) / 2) / 2
+    along = ((np.arange(CANVAS) - (CANVAS - 1) / 2) / 2).astype(np.float32)
     return along, along[:, None]
 
 
@@ -57,6 +57,7 @@ def voronoi(rng, strength):
     far, sites, border = 0.25 * strength, int(rng.integers(6, 25)), rng.random() < 0.5
     x, y = _grid()
     at = rng.uniform(-10, 10, (CLASSES, 1, 2, sites)) + 6 * far * rng.standard_normal((CLASSES, VARIANTS, 2, sites))
+    at = at.astype(np.float32)
     grey = squashed(varied(rng, (sites,), far))
     canvases = np.empty((CLASSES, VARIANTS, CANVAS, CANVAS), np.float32)
     for c in range(CLASSES):
