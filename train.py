@@ -26,20 +26,17 @@ import numpy as np  # noqa: E402  (after the thread counts are set)
 
 import unsup_meta as um  # noqa: E402
 from ops.command_line import exit_code  # noqa: E402
-from ops.data import DATASETS  # noqa: E402
 from ops.engine import config as settings  # noqa: E402
-from ops.engine.live_tasks import SEGMENT, VALIDATE, draw_task, stream, validation_task  # noqa: E402
+from ops.engine.live_tasks import CHECK, SEGMENT, draw_task, stream  # noqa: E402
 from ops.engine.meta_optimizer import length  # noqa: E402
 from ops.engine.progress import Progress, status_line, summary  # noqa: E402
 from ops.engine.run import Run  # noqa: E402
 from ops.engine.shared_memory import AVERAGED, layers, phi_floats, views  # noqa: E402
+from ops.engine.validation import measured, open_validation  # noqa: E402
 from ops.engine.workers import Signals, Stop  # noqa: E402
 from ops.errors import InputError  # noqa: E402
 from ops.files import sweep_temporary  # noqa: E402
 from ops.tasks.mixture import describe, open_pools  # noqa: E402
-from ops.workers import Job  # noqa: E402
-
-HELD_OUT = ("letters", "letters")  # what theta is chosen on: two tasks, the same ones each time
 
 
 # --- What a worker does ---------------------------------------------------------------------------
@@ -109,20 +106,14 @@ class Worker:
             phi = um.unsupervised_update(phi, x, self.thetas[theta_row], self.config.lr, self.config.norm_eps)
         return phi
 
-    def validate(self, what, index, theta_row):
-        """J and accuracy of theta on a `validation_task` after `validate_inner_steps` updates of a fresh phi."""
-        config, task = self.config, validation_task(self.config, what, index, self.pools)
-        rng = stream(config, VALIDATE, index, 1)
-        phi = um.init_phi(rng, [task.features, 128, 128, 128, 128, config.embedding])
-        phi = self.updated(phi, task, rng, config.validate_inner_steps, theta_row)
-        labelled = task.labelled_pair(rng, config.shots, 50)
-        J = um.meta_objective(phi, *labelled, config.ridge, config.objective == "cosine")
-        return {"J": float(J), "accuracy": self.accuracy(phi, labelled, task)}
-
     def accuracy(self, phi, labelled, task):
         """Few-shot accuracy of phi on labelled batches (xa, ya, xb, yb)."""
         xa, ya, xb, yb = labelled
         return um.accuracy(um.predictions(phi, xa, ya, xb, self.config.ridge), yb, task.classes)
+
+    def validate(self, theta_row, **task):
+        """J and accuracy of theta on a task of the suite."""
+        return measured(self.config, self.pools, self.thetas[theta_row], **task)
 
 
 # --- The main process -----------------------------------------------------------------------------
@@ -166,23 +157,15 @@ class MetaTrainer(Run):
         return every and self.step % every == 0 and self.validated < self.step
 
     def validate(self):
-        """Score the averaged theta on held-out letters, apart from every training stream; keep the best one."""
+        """Score the averaged theta on the validation suite, apart from every training stream; keep the best one."""
         self.accumulator.drain(self.step)
-        every, theta = self.config.validate_data_steps, self.optimizer.averaged
+        theta = self.optimizer.averaged
         self.memory["theta"][AVERAGED, :len(theta)] = theta
-        more = tuple(DATASETS) if every and self.step % every == 0 else ()  # to be seen, never to choose by
-        jobs = [Job(f"validation {i}", "validate", {"what": what, "index": i, "theta_row": AVERAGED})
-                for i, what in enumerate(HELD_OUT + more)]
-        self.workers.add(jobs)
-        replies = self.workers.take([job.name for job in jobs])
-        J, accuracy = (float(np.mean([r[k] for r in replies[:len(HELD_OUT)]])) for k in ("J", "accuracy"))
-        record = {"step": self.step - 1, "heldout_J": J, "heldout_accuracy": accuracy}
-        for what, reply in zip(more, replies[len(HELD_OUT):]):
-            record |= {f"{what}_{name}": reply[name] for name in ("J", "accuracy")}
+        record = {"step": self.step - 1} | self.validation.record(self.workers, AVERAGED)
         self.log.write(record)
         self.validated = self.step
-        if math.isfinite(J) and (self.best is None or J < self.best["J"]):
-            self.best, self.best_theta = {"J": J, "accuracy": accuracy, "step": self.step}, theta
+        if self.best is None or record["score"] > self.best["score"]:
+            self.best, self.best_theta = {"score": record["score"], "step": self.step}, theta
 
     def train(self):
         """Meta-steps until the last one, the time limit or a signal; saves now and then, and at the end."""
@@ -216,9 +199,10 @@ def meta_train(config, folder, resume, progress, signals):
     for where in (folder, folder / "thetas"):
         sweep_temporary(where)
     pools = open_pools(config.tasks, config)  # what tasks cannot give ends the run before anything is written
-    for task in (draw_task(config, pools, 0, 0, 0)[0], validation_task(config, "letters", 0, pools)):
-        task.labelled_pair(stream(config, VALIDATE), config.shots, 1)
-    progress.say(describe(config.tasks, pools, config.case))
+    draw_task(config, pools, 0, 0, 0)[0].labelled_pair(stream(config, CHECK), config.shots, 1)
+    suite, text = open_validation(config)
+    progress.say(f"{describe(config.tasks, pools, config.case)}\n{text}")
+    pools |= suite
     trainer = MetaTrainer(config, folder, resume, progress, pools, ("train", "Worker"))
     pools.clear()  # they lie in shared memory now
     try:

@@ -1,4 +1,4 @@
-"""Meta-training curves (part of Fig. 3, App.3): J and accuracy over meta-steps, on training tasks and held-out letters.
+"""Meta-training curves (part of Fig. 3, App.3): J and accuracy over meta-steps, in training and in validation.
 
 Drawn from `metrics.jsonl` alone, several runs together: `python evaluate.py figure training-curves runs/a runs/b`.
 """
@@ -108,7 +108,7 @@ def draw(numbers):
                 axes.fill_between(n["steps"], low, high, color=color, alpha=0.2, linewidth=0)
             if n["heldout_steps"]:
                 axes.plot(n["heldout_steps"], n[f"heldout_{key}"], "o--", color=color, markersize=4, linewidth=1,
-                          label=f"{run}, held-out letters")
+                          label=f"{run}, validation")
         axes.set_xlabel("meta-steps")
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)

@@ -21,6 +21,7 @@ PYTHON = Source("CIFAR-10, Python version (cifar-10-python.tar.gz)", "cifar-10-b
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 IMAGE = 3 * 32 * 32
 RECORD = 1 + IMAGE  # the label's byte, then the image
+HELD_OUT = 10  # the last tenth of the training images is held out of meta-training
 PARTS = 30  # images are made smaller in so many parts, to spare memory
 
 
@@ -37,16 +38,26 @@ def load_cifar10(name, folder):
 
 
 def cifar10_pool(folder):
-    """The training images of CIFAR-10 -> Pool of 16x16 images, 768 inputs, 38 MB if whole.
+    """The training images of CIFAR-10 but for the last tenth -> Pool of 16x16 images, 768 inputs, 35 MB if whole.
 
     Each channel is averaged over 2x2 blocks and rounded to the nearest grey level, halves up.  `folder` is
     the folder of data sets.  Raises InputError as `read_cifar` and for a class without images.
     """
     images, labels = read_cifar(folder, "train")
+    images, labels = (a[:len(a) - len(a) // HELD_OUT] for a in (images, labels))
     small = np.empty((len(images), 3, 16, 16), np.uint8)
     for part, into in zip(np.array_split(images, PARTS), np.array_split(small, PARTS)):
         into[:] = rounded_mean_of_2x2(part.reshape(-1, 3, 32, 32))
     return grouped("cifar10", small.reshape(len(small), -1), labels, CLASSES, 16, 3)
+
+
+def heldout_photographs(folder):
+    """The last tenth of the training images, of which `cifar10_pool` has none: [n, 3, 32, 32] uint8.
+
+    Theta is chosen on them, each a class of its own.  InputError as `read_cifar`.
+    """
+    images, _ = read_cifar(folder, "train")
+    return images[len(images) - len(images) // HELD_OUT:].reshape(-1, 3, 32, 32)
 
 
 def read_cifar(folder, split):

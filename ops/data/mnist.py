@@ -4,7 +4,6 @@
 CC BY-SA 3.0.  `embedded/fashion_mnist_14x14.npz`: Fashion-MNIST, Zalando Research,
 https://github.com/zalandoresearch/fashion-mnist, MIT licence.  Both changed by `make_embedded.py`.
 """
-import functools
 import gzip
 import os
 import struct
@@ -14,7 +13,6 @@ import numpy as np
 
 from ops.data.labelled import Dataset, dataset, mean_of_2x2, unit
 from ops.data.places import Source, place_of, read_bytes, read_npz
-from ops.data.pool import grouped
 from ops.errors import InputError
 
 DIGITS = tuple("0123456789")
@@ -38,13 +36,6 @@ def load_embedded(name, folder=None):
     x_train, y_train, x_test, y_test = read_npz(os.path.join(EMBEDDED_FOLDER, file_name),
                                                 ("x_train", "y_train", "x_test", "y_test"))
     return Dataset(name, unit(x_train), y_train.astype(np.intp), unit(x_test), y_test.astype(np.intp), classes)
-
-
-@functools.lru_cache(maxsize=None)
-def embedded_pool(name):
-    """The training split of an embedded sample -> Pool of 14x14 images."""
-    data = load_embedded(name)
-    return grouped(name, data.x_train, data.y_train, data.classes, 14)
 
 
 # ---- in full, from IDX files

@@ -62,8 +62,8 @@ def load_checkpoint(run, config, data):
     """(state, arrays) of `run/checkpoint.npz`, as they were given to `save_checkpoint`.
 
     Raises InputError for a missing file, another schema, one of whose bytes any is not as it was written, a
-    configuration that differs, its differing fields named with both values, and data sets with other images
-    than at the time of saving.
+    configuration that differs, its differing fields named with both values, and other data sets, or sets with other
+    images, than at the time of saving.
     """
     path = Path(run) / "checkpoint.npz"
     if not path.exists():
@@ -83,7 +83,12 @@ def load_checkpoint(run, config, data):
         text = ", ".join(f"{name} (saved {saved!r}, now {now!r})" for name, (saved, now) in fields.items())
         raise InputError(f"{path} is of another configuration: {text}; "
                          "resume with the saved values or use another --name")
-    if changed := sorted(name for name in data if data[name] != header["data"].get(name)):
-        raise InputError(f"{path}: '{changed[0]}' does not hold the images that the run was started with; "
-                         "put them back or start another run with --name")
+    saved = header["data"]
+    if changed := sorted(name for name in data | saved if data.get(name) != saved.get(name)):
+        name, start = changed[0], "or start another run with --name"
+        if name in data and name in saved:
+            raise InputError(f"{path}: '{name}' does not hold the images that the run was started with; put them back "
+                             + start)
+        raise InputError(f"{path}: '{name}' was {'not ' * (name in data)}there when the run was started; "
+                         f"{'take it away' if name in data else 'put it back'} {start}")
     return header["state"], {name: array for name, array in arrays.items() if not name.startswith("config/")}

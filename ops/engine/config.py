@@ -10,6 +10,7 @@ from pathlib import Path
 from ops.command_line import OneLineParser
 from ops.errors import InputError
 from ops.tasks.mixture import parse_mixture
+from ops.tasks.suite import SETS
 
 
 def numbers(text, kind=float):
@@ -32,6 +33,14 @@ def mixture(text):
         return tuple(parse_mixture(text))
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def sets_of_suite(text):
+    """Names of sets of the validation suite, separated by commas; ArgumentTypeError for others."""
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if unknown := [name for name in names if name not in SETS]:
+        raise argparse.ArgumentTypeError(f"set {unknown[0]!r} is unknown; give some of {', '.join(SETS)}")
+    return names
 
 
 def written(value):
@@ -139,10 +148,11 @@ class Config:
     checkpoint_steps: int = setting(0, "meta-steps between checkpoints, besides; 0 for the clock alone", low=0)
     keep_checkpoints: int = setting(2, "how many checkpoints are kept", low=1)
     snapshot_steps: int = setting(0, "meta-steps between averaged thetas kept in thetas/; 0 for none", low=0)
-    validate_steps: int = setting(100, "meta-steps between scores on held-out letters; 0 for never", low=0)
-    validate_data_steps: int = setting(500, "meta-steps between scores on embedded MNIST and Fashion-MNIST, for the "
-                                            "log alone; at these steps --validate-steps must fall due too", low=0)
-    validate_inner_steps: int = setting(200, "inner steps before a score on held-out letters", low=1)
+    validate_steps: int = setting(200, "meta-steps between scores on the validation suite; 0 for never", low=0)
+    validate_sets: sets_of_suite = setting(tuple(SETS), "its sets, separated by commas; what this machine lacks is left "
+                                                        "out")
+    validate_tasks: int = setting(1, "tasks of each of its sets", low=1)
+    validate_times: integers = setting((50, 150), "inner steps after which a task is scored, rising", low=1)
     max_failures: int = setting(50, "non-finite gradients in a row that end the run", low=1)
 
     @property
@@ -162,7 +172,7 @@ PRESETS = {
         min_units=64, max_units=512, pairs=5, unroll_start=(2, 4), unroll_end=(8, 15), unroll_growth=50_000,
         horizon_start=20.0, horizon_end=20_000.0, horizon_growth=5_000, meta_batch=256, live_tasks=512,
         meta_lr=(3e-4, 1e-4, 2e-5), meta_lr_boundaries=(100_000, 150_000), steps=200_000, minutes=0.0,
-        checkpoint_minutes=10.0, validate_steps=200, validate_inner_steps=1000,
+        checkpoint_minutes=10.0, validate_tasks=2, validate_times=(300, 1000),
         # The paper gives no probabilities for what comes on top: these are ours.
         tasks=(("glyphs", 0.5), ("cifar10", 0.25), ("imagenet16", 0.25)), p_task_dropout=0.1, p_example_dropout=0.1,
         p_class_permutation=0.1, p_x_shift=0.1),
@@ -171,7 +181,7 @@ PRESETS = {
         case="upper", objective="squared", unroll_start=(2, 4), unroll_end=(8, 15), unroll_growth=50_000,
         horizon_start=20.0, horizon_end=20_000.0, horizon_growth=5_000, meta_batch=256, live_tasks=512,
         meta_lr=(3e-4, 1e-4, 2e-5), meta_lr_boundaries=(100_000, 150_000), steps=200_000, minutes=0.0,
-        checkpoint_minutes=10.0, validate_steps=200, validate_inner_steps=1000),
+        checkpoint_minutes=10.0, validate_tasks=2, validate_times=(300, 1000)),
 }
 
 
@@ -206,6 +216,8 @@ def make_config(preset, overrides):
     for pair in (config.unroll_start, config.unroll_end):
         if len(pair) != 2 or pair[0] > pair[1]:
             raise InputError("--unroll-start and --unroll-end: give two numbers each, LEAST,MOST")
+    if sorted(set(config.validate_times)) != list(config.validate_times):
+        raise InputError("--validate-times: give rising numbers of inner steps")
     rates, boundaries = config.meta_lr, config.meta_lr_boundaries
     if len(rates) != len(boundaries) + 1 or tuple(sorted(boundaries)) != boundaries:
         raise InputError(f"--meta-lr has {len(rates)} rates for {len(boundaries)} --meta-lr-boundaries; "

@@ -3,13 +3,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ops.data.mnist import embedded_pool
 from ops.tasks.mixture import sample_task
-from ops.tasks.task import make_task
 from ops.engine import config as settings
 from ops.engine.shared_memory import phi_floats
 
-TASK, SEGMENT, VALIDATE, THETA = range(4)  # the random streams' families
+TASK, SEGMENT, CHECK, THETA = range(4)  # the random streams' families
 
 
 def stream(config, *key):
@@ -48,18 +46,6 @@ def log_uniform_end(mean):
     for _ in range(100):
         end = 1 + mean * np.log(end)
     return end
-
-
-def validation_task(config, what, index, pools):
-    """The task that "letters" (held-out ones) or an embedded data set gives for validation, always the same.
-
-    pools: {name: Pool}, whose letters are taken if it has them.
-    """
-    rng = stream(config, VALIDATE, index, 0)
-    if what == "letters":
-        return sample_task(rng, config, pools, split="heldout")
-    pool = embedded_pool(what)
-    return make_task(rng, what, what, pool, range(len(pool.counts)))
 
 
 @dataclass

@@ -76,9 +76,9 @@ def clock(seconds):
 
 
 def status_line(step, config, recent, best, seconds, first=0):
-    """The progress line: meta-step, J, accuracy, gradient norm, segments/s, best held-out score, time left.
+    """The progress line: meta-step, J, accuracy, gradient norm, segments/s, best score in validation, time left.
 
-    recent: the last metrics records; best: {"J", "accuracy"} on held-out letters or None; seconds: of this
+    recent: the last metrics records; best: {"score"} of the suite or None; seconds: of this
     session, which began at meta-step `first`.
     """
     mean = lambda key: np.mean([r[key] for r in recent])
@@ -88,9 +88,9 @@ def status_line(step, config, recent, best, seconds, first=0):
     if config.minutes:
         done = max(done, seconds / (60 * config.minutes))
     left = max(0.0, seconds / max(done, 1e-6) - seconds)
-    held_out = f"  held-out {best['J']:.3f} {best['accuracy']:.2f}" if best else ""
+    validated = f"  best score {best['score']:+.3f}" if best else ""
     return (f"step {step}  J {mean('J'):.3f}  acc {mean('accuracy'):.2f}  |g| {mean('grad_norm'):.2f}  "
-            f"{rate:.1f}/s{held_out}  {clock(left)} left")
+            f"{rate:.1f}/s{validated}  {clock(left)} left")
 
 
 class Progress:

@@ -13,6 +13,7 @@ from ops.engine.live_tasks import THETA, LiveTask, stream
 from ops.engine.meta_optimizer import MetaOptimizer
 from ops.engine.progress import MetricsLog
 from ops.engine.shared_memory import SharedPools, run_memory, views
+from ops.engine.validation import Validation
 from ops.engine.workers import Workers
 from ops.errors import InputError
 from ops.files import write_atomically
@@ -31,6 +32,7 @@ class Run:
     def __init__(self, config, folder, resume, progress, pools, worker):
         self.config, self.folder, self.progress, self.data = config, folder, progress, digests(pools)
         self.step, self.failures, self.elapsed, self.best, self.best_theta, self.validated = 0, 0, 0.0, None, None, 0
+        self.validation = Validation(config, pools)
         theta = um.init_theta(stream(config, THETA), **config.rule_sizes)
         if config.init_theta and not resume:
             theta = self._given_theta(config.init_theta, theta)
@@ -104,7 +106,7 @@ class Run:
                      f"layers {reply['sizes']}")
 
     def save(self):
-        """Write checkpoint.npz; theta.npz: the averaged theta that did best on held-out letters, else the newest."""
+        """Write checkpoint.npz; theta.npz: the averaged theta that did best in validation, else the newest."""
         now, optimizer = time.monotonic(), self.optimizer
         state = {"step": self.step, "failures": self.failures, "elapsed": self.elapsed + now - self.started,
                  "best": self.best, "validated": self.validated, "adam_steps": optimizer.steps,

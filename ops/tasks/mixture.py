@@ -72,7 +72,7 @@ def choose_set(rng, mixture):
 
 
 def open_pools(mixture, config):
-    """{name: Pool} of the sets of a parsed mixture, read or rendered once, and of "letters", which theta is chosen on.
+    """{name: Pool} of the sets of a parsed mixture, read or rendered once.
 
     Whatever a task of theirs would refuse is refused here: missing data (see `places.missing`), classes
     with too few images, fewer classes than ways, shifts that images are too small for.  InputError in each case.
@@ -88,7 +88,7 @@ def open_pools(mixture, config):
         pools[name] = (world[name] if name in world else openers[name]() if name in openers else
                        user_pool(name, _pool_name(name, mixture)))
         _check_tasks(name, pools[name], config)
-    return {"letters": letters_pool()} | pools
+    return pools
 
 
 def _pool_name(path, mixture):
@@ -154,23 +154,18 @@ def largest_inputs(pools):
 
 # ---- a task
 
-def sample_task(rng, config, pools, split="train"):
-    """A Task of the mixture config.tasks, or with split="heldout" one of held-out letters, never augmented.
+def sample_task(rng, config, pools):
+    """A Task of the mixture config.tasks.
 
     rng     numpy Generator; the task depends on nothing else.  Drawn first to last: the set, what comes on top
             of it, the kind of task, the classes, what `make_task` draws.  A single set, and anything on top
             whose probability is 0, take no draw
-    config  the settings under "tasks" in ops/engine/config.py; config.ways at most: a user's file of fewer classes, and
-            the held-out letters, give what they have
+    config  the settings under "tasks" in ops/engine/config.py; config.ways at most: a user's file of fewer classes
+            gives what it has
     pools   {name: Pool} of `open_pools`, in any order; letters are rendered if they are not among them
     """
-    pool_of_letters = pools["letters"] if "letters" in pools else letters_pool()
-    if split != "train":
-        characters = letters(split)
-        ways = min(config.ways, len(characters))
-        return sample_letters_task(rng, pool_of_letters, ways, config.max_shift, characters)
     name = choose_set(rng, config.tasks)
-    pool = pool_of_letters if name == "letters" else pools[name]
+    pool = letters_pool() if name == "letters" and name not in pools else pools[name]
     top = {field: value for field, (p, value) in _top_fields(config, pool).items() if p and rng.random() < p}
     if name == "letters":
         return sample_letters_task(rng, pool, config.ways, config.max_shift, letters("train", config.case), top)

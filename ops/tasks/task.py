@@ -87,7 +87,7 @@ class Task:
         different every time it is drawn (`Augmentation.random`), all of them are used in a random order, over
         and over.  InputError, naming the class, if it has fewer and they would come out the same.
         """
-        return tuple(a[0] for a in self._labelled(rng, shots, draws, parts=1))
+        return tuple(a[0] for a in self.labelled_parts(rng, shots, draws, parts=1))
 
     def labelled_pair(self, rng, shots, draws):
         """Train and test batches of the meta-objective: (xa, ya, xb, yb), each as of `labelled`.
@@ -96,7 +96,7 @@ class Task:
         split into halves at random, anew for each pair; an odd image goes to the train batch.  InputError as
         `labelled`, and if such a class has a single image.
         """
-        x, y = self._labelled(rng, shots, draws, parts=2)
+        x, y = self.labelled_parts(rng, shots, draws, parts=2)
         return x[0], y[0], x[1], y[1]
 
     def check_pairs(self, shots):
@@ -114,8 +114,11 @@ class Task:
         shaped = tuple(a.reshape((unrolls, pairs) + a.shape[1:]) for a in batches)
         return x.reshape(unrolls, batch_size, self.features), shaped
 
-    def _labelled(self, rng, shots, draws, parts):
-        """x [parts, draws, shots*classes, N0] and their targets y [parts, draws, shots*classes, .]."""
+    def labelled_parts(self, rng, shots, draws, parts):
+        """x [parts, draws, shots*classes, N0] and their targets y [parts, draws, shots*classes, .].
+
+        As `labelled_pair`, with so many batches instead of two that share no image of a class.
+        """
         rows = self.choose(rng, shots, draws, parts)
         owners = np.tile(np.repeat(np.arange(self.classes), shots), parts * draws)
         x, extras = self._draw(rng, rows.reshape(-1), owners)

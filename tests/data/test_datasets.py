@@ -10,6 +10,7 @@ from ops.data import (DATASETS, MORE_DATASETS, Dataset, few_shot_draw, load_data
                       require_shots)
 from ops.data.imagenet16 import read_imagenet16
 from ops.data.labelled import mean_of_2x2, rounded_mean_of_2x2, split_rows
+from ops.data.omniglot import scripts_pool
 from small_data import (cifar_images, idx_bytes, make_cifar_binary, make_cifar_python, make_idx, make_imagenet,
                         make_omniglot, python2_pickle, refused, refused_data, rng)
 
@@ -109,9 +110,6 @@ def test_embedded_sets(name, licence):
     assert len(np.unique(d.x_test, axis=0)) > 1990  # drawn without replacement
     with np.load(os.path.join(mnist.EMBEDDED_FOLDER, mnist.EMBEDDED[name][0])) as arrays:
         assert licence in str(arrays["source"])
-    pool = mnist.embedded_pool(name)
-    assert pool.name == name and pool.class_names == d.classes and (pool.side, pool.channels) == (14, 1)
-    assert np.array_equal(pool.images, d.x_train[np.argsort(d.y_train, kind="stable")])
     require_shots(d, 400, held_out=100)
 
 
@@ -373,30 +371,44 @@ def test_imagenet16_files_that_are_refused(tmp_path):
     bad(["class '3' has 2 examples", "3 or more"], labels=np.array([3] * 2 + [9] * 11))
 
 
-def test_omniglot_is_split_by_class(tmp_path):
-    make_omniglot(tmp_path)
+def test_every_second_alphabet_of_omniglot_is_scored_on_and_split_by_class(tmp_path):
+    x = make_omniglot(tmp_path)["x"]
     d = load_dataset("omniglot", str(tmp_path))
-    assert d.classes == ("0-0", "0-1", "2-5") and d.x_train.shape == (14, 784) and d.x_train.max() <= 1
+    assert d.classes == ("0-0", "0-1", "9-7") and d.x_train.shape == (14, 784) and d.x_train.max() <= 1
     assert np.bincount(d.y_train).tolist() == [4, 4, 6] and np.bincount(d.y_test).tolist() == [2, 2, 2]
+    scored = np.concatenate([d.x_train, d.x_test]) * 255
+    rows = np.concatenate([x[:12], x[26:]]).reshape(20, 784)
+    assert sorted(map(tuple, np.rint(scored).astype(int))) == sorted(map(tuple, rows))
+
+
+def test_the_other_alphabets_are_the_scripts_that_theta_is_chosen_on(tmp_path):
+    x = make_omniglot(tmp_path)["x"]
+    pool = scripts_pool(str(tmp_path))
+    assert pool.class_names == ("2-5", "2-6") and pool.counts.tolist() == [6, 8] and pool.side == 14
+    means = x[12:26].reshape(14, 14, 2, 14, 2).mean(axis=(2, 4)).reshape(14, 196)
+    assert np.array_equal(pool.images, np.floor(means + 0.5))
+    make_omniglot(tmp_path, alphabet=np.zeros(34, int))
+    refused(["omniglot_28.npz", "0 characters", "alphabets"], scripts_pool, str(tmp_path))
 
 
 def test_omniglot_files_that_are_refused(tmp_path):
-    y = np.repeat([0, 1, 5], [6, 6, 8])
+    y = np.repeat([0, 1, 5, 6, 7], [6, 6, 6, 8, 8])
 
     def bad(words, **changes):
         make_omniglot(tmp_path, **changes)
         refused_data(["omniglot_28.npz"] + words, tmp_path, "omniglot")
     for key in ("x", "y", "alphabet"):
         bad([f"no '{key}'"], **{key: None})
-    bad(["[20, 784]"], x=np.zeros((20, 784), np.uint8))
-    bad(["float32"], x=np.zeros((20, 28, 28), np.float32))
+    bad(["[34, 784]"], x=np.zeros((34, 784), np.uint8))
+    bad(["float32"], x=np.zeros((34, 28, 28), np.float32))
     bad(["[0, 28, 28]"], x=np.zeros((0, 28, 28), np.uint8))
-    bad(["[19]", "20 examples"], y=y[:19])
+    bad(["[33]", "34 examples"], y=y[:33])
     bad(["y is float64"], y=y + 0.5)
     bad(["alphabet is int64 [3]"], alphabet=np.arange(3))
-    bad(["alphabet is <U1"], alphabet=np.array(["a"] * 20))
-    bad(["character 0", "alphabets 0 and 1"], alphabet=np.arange(20))
-    bad(["class '1-1' has 2 examples", "3 or more"], y=np.repeat([0, 1], [18, 2]), alphabet=np.repeat([0, 1], [18, 2]))
+    bad(["alphabet is <U1"], alphabet=np.array(["a"] * 34))
+    bad(["character 0", "alphabets 0 and 1"], alphabet=np.arange(34))
+    bad(["class '0-1' has 2 examples", "3 or more"], y=np.repeat([0, 1], [32, 2]), alphabet=np.zeros(34, int))
+    bad(["1 characters", "alphabets"], y=np.repeat([0, 1], 17), alphabet=np.repeat([0, 1], 17))
     bad(["objects"], y=y.astype(object))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ops.data import load_dataset
-from ops.data.cifar10 import cifar10_pool
+from ops.data.cifar10 import cifar10_pool, heldout_photographs
 from ops.data.imagenet16 import heldout_labels, imagenet16_pool
 from ops.data.pool import Pool, check_pool
 from ops.data.user import user_pool
@@ -21,15 +21,17 @@ from small_data import (cifar_images, config, make_cifar_binary, make_cifar_pyth
 # ---- CIFAR-10
 
 @pytest.mark.parametrize("make", [make_cifar_binary, make_cifar_python])
-def test_the_pool_of_cifar10(tmp_path, make):
+def test_the_pool_of_cifar10_leaves_the_last_tenth_to_the_validation_suite(tmp_path, make):
     make(tmp_path)
     pool = cifar10_pool(str(tmp_path))
     assert pool.images.dtype == np.uint8 and (pool.side, pool.channels) == (16, 3)
-    assert pool.counts.tolist() == [2] * 10 and pool.class_names[3] == "cat"
+    assert pool.counts.tolist() == [2] * 8 + [1] * 2 and pool.class_names[3] == "cat"
     images = np.concatenate([cifar_images(10, seed)[0] for seed in (0, 1)])  # class c: row c of each
     means = images.reshape(-1, 3, 16, 2, 16, 2).mean((3, 5)).reshape(20, 768)
     nearest = np.floor(means + 0.5)
-    assert np.array_equal(pool.images, nearest[np.arange(20).reshape(2, 10).T.reshape(-1)])
+    rows = np.arange(20).reshape(2, 10).T.reshape(-1)
+    assert np.array_equal(pool.images, nearest[rows[rows < 18]])
+    assert np.array_equal(heldout_photographs(str(tmp_path)).reshape(2, -1), images[18:])
     task = sample_task(rng(), config("cifar10"), {"cifar10": pool})
     assert task.classes == 10 and task.features == 768 and task.augmentation == Augmentation(max_shift=1)
 

@@ -22,7 +22,7 @@ EARLIER = "earlier checkpoint-*.npz"
 
 
 def state_at(step):
-    best = {"J": 0.5, "accuracy": 0.25, "step": 1}
+    best = {"score": 0.5, "step": 1}
     return {"step": step, "failures": 1, "elapsed": 2.5, "validated": 0, "best": best,
             "tasks": [{"slot": slot, "t": 3 * slot} for slot in range(4)]}
 
@@ -50,7 +50,7 @@ def visible(folder):
     return names
 
 
-@pytest.mark.parametrize("best", [{"J": -0.5, "accuracy": 1, "step": 0}, None])
+@pytest.mark.parametrize("best", [{"score": -0.5, "step": 0}, None])
 def test_what_is_saved_comes_back_to_the_bit(tmp_path, best):
     saved = save(tmp_path, best=best, more="of the run")
     state, arrays = load(tmp_path)
@@ -138,6 +138,8 @@ def test_another_configuration_and_other_data_are_refused(tmp_path):
                    config=dataclasses.replace(CONFIG, ridge=0.3, glyph_ways=(3, 6), workers=7))
     assert "workers" not in text
     refusal(tmp_path, ["'letters' does not hold the images"], data={"letters": "34cd"})
+    refusal(tmp_path, ["'letters' was there"], data={})
+    refusal(tmp_path, ["'more' was not there"], data=DATA | {"more": "34cd"})
     with pytest.raises(InputError, match="nothing to resume"):
         load(tmp_path / "none")
 

@@ -12,6 +12,7 @@ import pytest
 
 from ops.engine.config import make_config
 from ops.engine.progress import MetricsLog, Progress, status_line
+from ops.engine.validation import Validation, open_validation
 from small_runs import (assert_same_run, assert_same_state, faulty, finish, flags, learning, metrics, one_line, start,
                   state_of, train)
 
@@ -61,7 +62,7 @@ def test_no_room_for_the_log_keeps_the_checkpoint_before(tmp_path):
 
 
 def test_a_stop_within_a_validation_loses_nothing(tmp_path):
-    settings = dict(workers=2, steps=6, validate_steps=3, validate_data_steps=0, validate_inner_steps=80)
+    settings = dict(workers=2, steps=6, validate_steps=3, validate_times="200")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(whole, *flags(**settings))
     process = start(cut, *flags(**settings), after=2)
@@ -74,19 +75,25 @@ def test_a_stop_within_a_validation_loses_nothing(tmp_path):
     assert [r["step"] for r in metrics(whole) if "heldout_J" in r] == [2, 5]
 
 
-@pytest.mark.parametrize("first", [math.nan, math.inf])
-def test_a_validation_that_is_not_finite_is_never_the_best(first):
+def test_the_best_theta_is_that_of_the_highest_score_and_components_are_measured_once():
     import train as program
-    nothing = lambda *_: None
+    config = make_config("laptop", {"validate_sets": "vectors,restyled", "validate_tasks": 2})
+    pools, asked, written = open_validation(config)[0], [], []
     trainer = SimpleNamespace(
-        config=make_config("laptop", {}), step=100, best=None, log=SimpleNamespace(write=lambda record: None),
-        optimizer=SimpleNamespace(averaged=None), accumulator=SimpleNamespace(drain=nothing),
-        memory={"theta": np.zeros((3, 16))})
-    for J in (first, 1.5, 1.2, 1.4):
-        trainer.optimizer.averaged = np.array([J])
-        trainer.workers = SimpleNamespace(add=nothing, take=lambda names: [{"J": J, "accuracy": 0.5}] * len(names))
+        config=config, step=100, best=None, log=SimpleNamespace(write=written.append), memory={"theta": np.zeros((3, 16))},
+        optimizer=SimpleNamespace(averaged=None), accumulator=SimpleNamespace(drain=lambda step: None),
+        validation=Validation(config, pools), workers=SimpleNamespace(add=asked.extend))
+    for J, accuracy in ((math.nan, 0.0), (1.5, 0.25), (1.6, 0.75), (0.5, 0.5)):
+        trainer.optimizer.averaged = np.array([accuracy])
+        trainer.workers.take = lambda names: [
+            {"theta": [(J, accuracy), (J, accuracy)], "components": 0.5 if job.arguments["baseline"] else None}
+            for job in asked[-len(names):]]
         program.MetaTrainer.validate(trainer)
-    assert trainer.best["J"] == trainer.best_theta == 1.2
+    assert trainer.best_theta == 0.75 and trainer.best == {"score": 0.25, "step": 100}
+    assert [record["score"] for record in written] == [-0.5, -0.25, 0.25, 0]
+    assert [job.arguments["baseline"] for job in asked] == [True] * 4 + [False] * 12
+    assert {(job.arguments["name"], job.arguments["index"]) for job in asked} == {
+        (name, index) for name in ("vectors", "restyled") for index in (0, 1)}
 
 
 def test_what_json_does_not_know_is_null_in_the_log(tmp_path):
@@ -99,7 +106,8 @@ def test_what_json_does_not_know_is_null_in_the_log(tmp_path):
 def test_time_left_counts_this_sessions_meta_steps():
     record = {"J": 1, "accuracy": 1, "grad_norm": 1, "seconds": 1, "segments": 1}
     config = make_config("laptop", {"steps": 1000, "minutes": 0})
-    assert "  16:34 left" in status_line(503, config, [record], None, 6.0, 500)
+    assert "/s  16:34 left" in status_line(503, config, [record], None, 6.0, 500)
+    assert "/s  best score -0.012  16:34 left" in status_line(503, config, [record], {"score": -0.0123}, 6.0, 500)
 
 
 def test_the_live_line_is_never_wider_than_the_terminal(monkeypatch):

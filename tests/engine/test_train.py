@@ -11,7 +11,7 @@ from ops.engine.config import Config, as_json, differing_fields, horizon_scale, 
 from ops.errors import InputError
 from ops.files import load_npz
 from small_runs import ROOT, assert_same_run, assert_same_state, flags, metrics, one_line, state_of, train
-from small_data import make_user
+from small_data import make_omniglot, make_user
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +31,10 @@ def test_a_run_writes_what_it_says_and_its_theta_can_be_scored(undisturbed):
     written = json.loads((run / "config.json").read_text())
     assert differing_fields(make_config("laptop", {}), written)["hdims"] == (4, 16)
     validations = [r for r in metrics(folder) if "J" not in r]
-    names = {f"{what}_{score}" for what in ("heldout", "mnist14", "fashion14") for score in ("J", "accuracy")}
-    assert [r["step"] for r in validations] == [2, 5] and all(r.keys() == names | {"step"} for r in validations)
+    assert [r["step"] for r in validations] == [2, 5]
+    for record in validations:
+        assert record.keys() == {"step", "score", "heldout_J", "heldout_accuracy", "validation"}
+        assert {name: len(found["margin"]) for name, found in record["validation"].items()} == {"heldout-letters": 2}
     theta = load_npz(run / "theta.npz")
     assert theta["config/lr"] == 3e-3 and theta["theta/merge"].shape == (10,)
     scored = subprocess.run(
@@ -222,11 +224,32 @@ def test_a_users_own_data_are_shared_by_any_number_of_workers_and_others_are_not
 def test_validation_is_by_the_objective_that_is_trained_on(tmp_path):
     scores = []
     for objective in ("cosine", "squared"):
-        train(tmp_path / objective, *flags(workers=1, steps=1, validate_steps=1, validate_data_steps=0, meta_lr=0,
-                                           meta_lr_boundaries="", objective=objective))
+        train(tmp_path / objective, *flags(workers=1, steps=1, validate_steps=1, meta_lr=0, meta_lr_boundaries="",
+                                           objective=objective))
         scores.append(metrics(tmp_path / objective)[1])
     assert scores[0]["heldout_accuracy"] == scores[1]["heldout_accuracy"]  # the same theta
     assert scores[0]["heldout_J"] != scores[1]["heldout_J"]
+
+
+def test_the_suite_is_what_the_machine_has_and_is_not_gone_on_with_by_another_one(tmp_path):
+    """A set that is missing is said and left out; with it, or without one that was there, a run is not gone on with."""
+    for name in ("with", "without"):
+        (tmp_path / name).mkdir()
+    make_omniglot(tmp_path / "with", x=np.zeros((800, 28, 28), np.uint8) + np.arange(28, dtype=np.uint8),
+                  y=np.repeat(np.arange(40), 20), alphabet=np.repeat([0, 1], 400))
+    settings = flags(workers=1, steps=3, validate_sets="heldout-letters,scripts")
+    for name, other, words in (("with", "without", ["'validation scripts' was there", "put it back"]),
+                               ("without", "with", ["'validation scripts' was not there", "take it away"])):
+        folder = tmp_path / f"run {name}"
+        out, _ = train(folder, *settings, "--data-dir", str(tmp_path / name))
+        last = metrics(folder)[-1]
+        assert set(last["validation"]) == {"heldout-letters"} | ({"scripts"} if name == "with" else set())
+        assert ("validation goes on without scripts: " in out) == (name == "without")
+        assert last["score"] == pytest.approx(np.mean([found["margin"] for found in last["validation"].values()]))
+        _, error = train(folder, *settings, "--data-dir", str(tmp_path / other), "--resume", code=2)
+        one_line(error, *words)
+    _, error = train(tmp_path / "none", *flags(validate_sets="scripts", data_dir=tmp_path), code=2)
+    one_line(error, "--validate-sets", "scripts", "omniglot_28.npz")
 
 
 def test_plain_definitions_train_to_nearly_the_same_theta(undisturbed, tmp_path):

@@ -66,7 +66,7 @@ def test_runs_of_one_name_have_a_line_and_a_label_each(tmp_path, capsys):
     assert str(tmp_path) not in json.dumps(numbers)  # a run is called by the end of its path
     for axes in curves.draw(numbers).axes:
         assert [line.get_label() for line in axes.get_lines()] == [
-            f"{name}/laptop, {what}" for name in "ab" for what in ("training tasks", "held-out letters")]
+            f"{name}/laptop, {what}" for name in "ab" for what in ("training tasks", "validation")]
     assert not (tmp_path / "results").exists()  # logs are read anew each time
     capsys.readouterr()
     assert evaluate.main([*command[:2], str(tmp_path / "none"), *command[2:]]) == 2

@@ -117,8 +117,9 @@ def make_imagenet(folder, save=np.savez, **changes):
 
 
 def make_omniglot(folder, save=np.savez, **changes):
-    arrays = {"x": rng().integers(0, 256, (20, 28, 28)).astype(np.uint8), "y": np.repeat([0, 1, 5], [6, 6, 8]),
-              "alphabet": np.repeat([0, 2], [12, 8])}
+    """Alphabets 0, 2 and 9 of characters 0 and 1, 5 and 6, and 7."""
+    arrays = {"x": rng().integers(0, 256, (34, 28, 28)).astype(np.uint8),
+              "y": np.repeat([0, 1, 5, 6, 7], [6, 6, 6, 8, 8]), "alphabet": np.repeat([0, 2, 9], [12, 14, 8])}
     arrays = {key: value for key, value in (arrays | changes).items() if value is not None}
     save(folder / "omniglot_28.npz", **arrays)
     return arrays
