@@ -17,6 +17,8 @@ FIGURES = (
     Entry("training-curves", "training_curves", "Fig. 3", "J and accuracy over meta-training, from the logs of runs"),
     Entry("comparison", "comparison", "Fig. 4 left", "accuracy of several rules and baselines on several data sets"),
     Entry("learning-curve", "learning_curve", "workshop 1", "accuracy against inner steps of a rule, with baselines"),
+    Entry("stability", "stability", "", "J and accuracy after 10 to 3,000 updates of narrow and wide base models"),
+    Entry("suite-ranking", "suite_ranking", "", "how each set of the validation suite ranks thetas of several runs"),
     Entry("experiments", "experiments", "", "the log of meta-training runs, with their scores; adds runs to it"),
     Entry("roofline", "roofline", "", "time of each block of an inner step against sgemm's; a part of `bench`"),
     Entry("tasks", "tasks", "", "what a worker of train.py is given: a contact sheet of the tasks of a mixture"),

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ops.errors import InputError
 from ops.scoring import score
-from ops.scoring.flags import named_path, setting
+from ops.scoring.flags import setting
 from ops.scoring.methods import baselines_of, method_label, row_name
 from ops.scoring.score import measure  # noqa: F401  (part of an experiment)
-from ops.scoring.settings import HIDDEN_AND_OUTPUT, DataSettings, default_theta
+from ops.scoring.settings import HIDDEN_AND_OUTPUT, DataSettings, thetas_setting
 from ops.scoring.tables import columns_of, protocol, summaries, table
 
 TITLES = {"mnist14": "MNIST\n14x14", "fashion14": "Fashion-MNIST\n14x14", "mnist28": "MNIST\n28x28",
@@ -27,20 +26,15 @@ SPREAD = 0.62  # of a column's width, taken up by its dots
 @dataclass(frozen=True)
 class Settings(DataSettings):
     """Several thetas; at most ten classes a draw, and test images enough for a standard error of 0.01."""
-    theta: tuple = setting(lambda: (default_theta(),), "a learned rule and the name that it gets; repeated; else as in "
-                           "`score`", parse=named_path, many=True, metavar="NAME=PATH")
+    theta: tuple = thetas_setting()
     ways: int = setting(10, "classes in a draw, drawn anew for each, if there are more", low=2)
     test_images: int = setting(2000, "test images of a draw's classes, about, drawn at random once", low=1)
 
 
 def cells(settings):
     """Each data set's random start, baselines, then the rules.  InputError for what cannot be compared."""
-    names = [name for name, _ in settings.theta]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"--theta {name}: two have this name; give each NAME=PATH a name of its own")
-    rules, found = {name: score.rule_at(path, settings) for name, path in settings.theta}, []
-    start = {"dtype": str(rules[names[0]].theta["merge"].dtype)}
+    rules, found = score.rules_of(settings.theta, settings.lr, settings.norm_eps), []
+    start = {"dtype": str(next(iter(rules.values())).theta["merge"].dtype)}
     for name in settings.data:
         data = score.data_of(name, settings, absent=True)
         found += score.method_cells(data, settings, "random", start)

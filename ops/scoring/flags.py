@@ -105,6 +105,11 @@ def named_path(text):
     return [(name.strip(), path)]
 
 
+def counts(text):
+    """"10,30" -> [10, 30], each as `count`."""
+    return [count(part) for part in text.split(",")]
+
+
 def count(text):
     """An integer of 1 or more."""
     if not text.isdecimal() or int(text) < 1:

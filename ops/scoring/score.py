@@ -40,7 +40,7 @@ def cells(settings, absent=False):
 
     Raises InputError for what cannot be scored: theta, data, settings.  `absent` as in `data_of`.
     """
-    rule, found = rule_at(settings.theta, settings), []
+    rule, found = rule_at(settings.theta, settings.lr, settings.norm_eps), []
     for name in settings.data:
         data = data_of(name, settings, settings.sizes, absent)
         found += method_cells(data, settings, "learned", rule._asdict(), curve_steps(settings.inner_steps))
@@ -49,12 +49,21 @@ def cells(settings, absent=False):
     return found
 
 
-def rule_at(path, settings):
-    """The `Learned` of a theta file, with the lr and norm_eps of the settings if given.  InputError as `open_rule`."""
+def rules_of(thetas, lr=None, norm_eps=None):
+    """{name: `rule_at` path} of (name, path) pairs.  InputError for a name given twice, and as `rule_at`."""
+    names = [name for name, _ in thetas]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"--theta {name}: two have this name; give each NAME=PATH a name of its own")
+    return {name: rule_at(path, lr, norm_eps) for name, path in thetas}
+
+
+def rule_at(path, lr=None, norm_eps=None):
+    """The `Learned` of a theta file, with another lr and norm_eps if given.  InputError as `open_rule`."""
     if not os.path.isfile(path):
         raise InputError(f"--theta {path}: no such file; meta-train a rule with `python train.py`, "
                          "or give --theta PATH")
-    return open_rule(path, settings.lr, settings.norm_eps)
+    return open_rule(path, lr, norm_eps)
 
 
 def data_of(name, settings, sizes=None, absent=False):

@@ -8,7 +8,7 @@ import numpy as np
 
 from ops.errors import InputError
 from ops.rule.activations import activation_named
-from ops.scoring.flags import data_names, positive, setting
+from ops.scoring.flags import data_names, named_path, positive, setting
 from ops.data import DATASETS, MORE_DATASETS, require_shots
 
 HIDDEN_AND_OUTPUT = (128, 128, 128, 128, 32)  # the paper's evaluation network (Fig. 4)
@@ -62,6 +62,12 @@ class DataSettings(ScoreSettings):
 def default_theta():
     """(name, path) of the theta where none is given: of a run of one's own if there is one, else the shipped one."""
     return SHIPPED if os.path.isfile(SHIPPED[1]) and not os.path.isfile(OWN[1]) else OWN
+
+
+def thetas_setting():
+    """A field of (name, path) pairs: the thetas of a figure."""
+    return setting(lambda: (default_theta(),), "a learned rule and the name that it gets; repeated; else as of `score`",
+                   parse=named_path, many=True, metavar="NAME=PATH")
 
 
 def curve_steps(inner_steps, points=CURVE_POINTS):
