@@ -15,7 +15,7 @@ DRAWS, TEST_PARTS = 16, 4  # of labelled points, SHOTS a class; so many times SH
 REFERENCE = 1000  # unlabelled points whose batch-norm statistics are kept (D11), and whose components are taken
 COMPONENTS = 32
 RIDGES = 10.0 ** np.arange(-2, 5)  # that the readout of components is tuned over
-HIDDEN = ((128,) * 4, (64,) * 2, (256,) * 2)  # layers of base models, in turn over sets and tasks
+HIDDEN = ((128,) * 4, (64,) * 2, (32,) * 3)  # layers of base models, in turn over sets and tasks
 POINTS, PHI = 1, 2  # random streams
 
 
@@ -43,8 +43,7 @@ def problem(name, index, pools, hidden=HIDDEN, embedding=32):
     task, rng = suite_task(name, index, pools), suite_stream(name, index, POINTS)
     parts = int(np.clip(task.counts.min() // SHOTS, 2, 1 + TEST_PARTS))
     (xa, *xb), (ya, *yb) = task.labelled_parts(rng, SHOTS, DRAWS, parts)
-    turn = list(SETS).index(name) % 2 - index  # the first two, of moderate cost, where each set has a single task
-    sizes = [task.features, *hidden[turn % len(hidden)], embedding]
+    sizes = [task.features, *hidden[(list(SETS).index(name) + index) % len(hidden)], embedding]
     return Problem(name, index, task, sizes, xa, ya, np.concatenate(xb, axis=1), np.concatenate(yb, axis=1),
                    task.unlabelled(rng, REFERENCE))
 

@@ -6,14 +6,25 @@ import pytest
 
 import unsup_meta as um
 from ops.data import load_dataset
-from ops.data.letters import HELD_OUT_LETTERS, letters_pool
-from ops.tasks import measure as measuring
+from ops.data.letters import HELD_OUT_LETTERS
+from ops.tasks import measure as measuring, world
 from ops.tasks.measure import components, components_accuracy, gathered, measure, problem, score, suite_score, tuned_ridge
-from ops.tasks.suite import SETS, open_suite, suite_task
+from ops.tasks.mixture import SETS as MIXTURE_SETS
+from ops.tasks.suite import SETS, SHOTS, open_suite, sets_of, suite_task
 from small_data import (make_cifar_binary, make_idx, make_imagenet, make_imagenet_train, make_imdb, make_omniglot, rng,
                         small_theta)
 
-MADE = [name for name in SETS if name not in ("scripts", "photographs")]  # need no file
+FILES = ("scripts", "photographs")  # sets that come from files; the others are made
+MADE = [name for name in SETS if name not in FILES]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_world():
+    """Two groups of each held-out family, and no others."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(world, "FAMILIES", {})
+        patched.setattr(world, "HELD_OUT", {name: family._replace(groups=2) for name, family in world.HELD_OUT.items()})
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -43,57 +54,64 @@ sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if ev
 def test_the_suite_opens_no_test_split_and_nothing_that_is_scored_on(full):
     del opened[:]
     found, lines = open_suite(str(full))
-    names = {path[len(str(full)):] for path in opened if path.startswith(str(full))}
-    assert list(found) == list(SETS) and not lines
+    names = {path[len(str(full)):] for path in opened if path.startswith(str(full)) and "world-" not in path}
+    assert sets_of(found) == list(SETS) and not lines
     assert names == {"/omniglot_28.npz", "/cifar-10-batches-bin/data_batch_1.bin", "/cifar-10-batches-bin/data_batch_2.bin"}
     assert not any("mnist" in path or "embedded" in path or "aclImdb" in path for path in opened)
     scored = load_dataset("omniglot", str(full))
     assert not set(found["scripts"].class_names) & set(scored.classes)
-    assert set(found["heldout-letters"].class_names) >= set(found["restyled"].class_names) == set(HELD_OUT_LETTERS)
+    assert {name.split(".")[1] for name in found["restyled_letters"].class_names} <= set(HELD_OUT_LETTERS)
+    assert not set(found) & set(MIXTURE_SETS) - {"letters"}
 
 
 def test_sets_that_are_not_there_are_named_in_a_line_each_and_left_out(tmp_path):
     found, lines = open_suite(str(tmp_path))
-    assert list(found) == MADE
+    assert sets_of(found) == MADE
     for line, words in zip(lines, (("without scripts", "omniglot_28.npz"), ("without photographs", "CIFAR-10")), strict=True):
         assert "\n" not in line and all(word in line for word in (*words, str(tmp_path), "--data-dir"))
-    assert list(open_suite(str(tmp_path), ["vectors"])[0]) == ["vectors"]
+    assert sets_of(open_suite(str(tmp_path), ["vectors"])[0]) == ["vectors"]
+    make_cifar_binary(tmp_path, 20)  # four photographs are too few
+    make_omniglot(tmp_path)
+    found, lines = open_suite(str(tmp_path), FILES)
+    assert not found and "scripts: 2 classes of 6 images" in lines[0] and "photographs: 4 classes" in lines[1]
 
 
 @pytest.mark.parametrize("name", SETS)
 def test_a_task_is_always_the_same_and_another_one_is_another(full, pools, name):
-    again = open_suite(str(full), [name])[0][name]
-    a, b, other = problem(name, 0, pools[name]), problem(name, 0, again), problem(name, 1, pools[name])
+    again = open_suite(str(full), [name])[0]
+    a, b, other = problem(name, 0, pools), problem(name, 0, again), problem(name, 1, pools)
     for field in ("xa", "ya", "xb", "yb", "reference"):
         np.testing.assert_array_equal(getattr(a, field), getattr(b, field))
     assert a.task.description == b.task.description and a.sizes == b.sizes
     assert not np.array_equal(a.task.permutation, other.task.permutation) and a.sizes != other.sizes
-    assert a.ya.shape[:2] == (measuring.DRAWS, a.task.classes * measuring.SHOTS) and a.sizes[0] == a.task.features
+    assert a.ya.shape[:2] == (measuring.DRAWS, a.task.classes * SHOTS) and a.sizes[0] == a.task.features
 
 
-@pytest.mark.parametrize("name", [name for name in SETS if name != "heldout-letters"])  # shifted: all images differ
+@pytest.mark.parametrize("name", [*FILES, "vectors"])  # the others are shifted, so that no two images are equal
 def test_labelled_and_test_points_share_no_image(pools, name):
-    one = problem(name, 0, pools[name])
+    one = problem(name, 0, pools)
     for xa, xb in zip(one.xa, one.xb):
         labelled = {row.tobytes() for row in xa}
         assert len(labelled) == len(xa) and not labelled & {row.tobytes() for row in xb}
 
 
-def test_held_out_letters_are_the_held_out_ones():
-    for index in range(3):
-        assert set(suite_task("heldout-letters", index, letters_pool()).class_names) <= set(HELD_OUT_LETTERS)
+def test_tasks_are_of_held_out_letters_and_of_one_group_of_one_family_after_the_other(pools):
+    for index in range(4):
+        assert set(suite_task("heldout-letters", index, pools).class_names) <= set(HELD_OUT_LETTERS)
+        task = suite_task("pictures", index, pools)
+        assert task.set_name == SETS["pictures"][index % 3]
+        assert len({name.split(".")[0] for name in task.class_names}) == 1 and task.classes == 10
 
 
 @pytest.mark.parametrize("name", MADE)
 def test_tasks_that_are_made_can_be_solved_and_are_not_solved_at_once(pools, name):
-    for index in range(2):
-        assert 0.4 < components_accuracy(problem(name, index, pools[name])) < 0.85
+    assert 0.4 < np.mean([components_accuracy(problem(name, index, pools)) for index in range(3)]) < 0.85
 
 
 # ---- the measure
 
 def test_the_margin_of_components_is_zero(pools):
-    one = problem("vectors", 0, pools["vectors"])
+    one = problem("vectors", 0, pools)
     features = components(one)
     accuracy = score(one, features, tuned_ridge(one, features))
     found = gathered([[accuracy, accuracy]], [components_accuracy(one)])
@@ -102,7 +120,7 @@ def test_the_margin_of_components_is_zero(pools):
 
 
 def test_the_ridge_is_tuned_by_leaving_points_out(pools, monkeypatch):
-    whole = problem("vectors", 1, pools["vectors"])
+    whole = problem("vectors", 1, pools)
     one = whole._replace(xa=whole.xa[:2], ya=whole.ya[:2])
     monkeypatch.setattr(measuring, "RIDGES", np.array([1e-2, 1e2, 1e4]))
     right = dict.fromkeys(measuring.RIDGES, 0)
@@ -116,7 +134,7 @@ def test_the_ridge_is_tuned_by_leaving_points_out(pools, monkeypatch):
 
 
 def test_a_theta_is_scored_on_the_way_and_with_statistics_of_the_reference(pools):
-    theta, one = small_theta(), problem("vectors", 0, pools["vectors"], ((9,),), 8)
+    theta, one = small_theta(), problem("vectors", 0, pools, ((9,),), 8)
     at_two, at_four = measure(theta, one, (2, 4), 3e-3, 1e-3)
     assert at_four == measure(theta, one, (4,), 3e-3, 1e-3)[0] != at_two == measure(theta, one, (2,), 3e-3, 1e-3)[0]
     half = one._replace(xb=one.xb[:, ::2], yb=one.yb[:, ::2])  # a point's feature does not depend on its neighbours
