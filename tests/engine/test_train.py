@@ -174,7 +174,7 @@ def test_help_has_every_setting_in_a_group(capsys):
     assert all(f"--{name.replace('_', '-')} " in text for name in vars(Config()))
     places = [text.index(part) for part in ("the inner loop:", "--norm-eps X", "tasks (H.1):", "--ways N", "the run:")]
     assert places == sorted(places)
-    assert "[laptop: letters:1]" in text and "[laptop: 3,3]" in text
+    assert "[laptop: letters:0.3,silhouettes:" in text and "[laptop: 1,1]" in text
 
 
 def test_settings_of_several_values_are_tuples_and_compare_with_what_json_makes_of_them():
@@ -184,7 +184,7 @@ def test_settings_of_several_values_are_tuples_and_compare_with_what_json_makes_
     saved = json.loads(json.dumps(as_json(c)))
     assert differing_fields(c, saved) == {} and make_config("laptop", saved) == c
     assert differing_fields(make_config("laptop", {"minutes": 1.0}), saved).keys() == {
-        "unroll_start", "meta_lr", "meta_lr_boundaries"}
+        "unroll_start", "meta_lr", "meta_lr_boundaries", "tasks"}
 
 
 def test_presets_are_the_papers():
@@ -192,6 +192,7 @@ def test_presets_are_the_papers():
     assert tuple(paper.rule_sizes.values()) == (128, 64, 32, 64, 4) and (paper.lr, paper.norm_eps) == (3e-4, 1)
     sizes = paper.min_layers, paper.max_layers, paper.min_units, paper.max_units, paper.embedding
     assert sizes == (2, 5, 64, 512, 32)
+    assert all((p.horizon_shape, p.theta_decay, p.min_units) == ("normal", 0, 64) for p in (paper, workshop))
     assert (paper.meta_batch, paper.clip, paper.pairs, paper.ridge) == (256, 5, 5, 0.1)
     assert unroll_range(paper, 0) == (2, 4) and unroll_range(paper, 50_000) == unroll_range(paper, 10 ** 6) == (8, 15)
     assert (horizon_scale(paper, 0), horizon_scale(paper, 5_000)) == (20, 20_000)
