@@ -152,7 +152,7 @@ class Config:
     validate_sets: sets_of_suite = setting(tuple(SETS), "its sets, separated by commas; what this machine lacks is left "
                                                         "out")
     validate_tasks: int = setting(1, "tasks of each of its sets", low=1)
-    validate_times: integers = setting((50, 150), "inner steps after which a task is scored, rising", low=1)
+    validate_times: integers = setting((30, 100), "inner steps after which a task is scored, rising", low=1)
     max_failures: int = setting(50, "non-finite gradients in a row that end the run", low=1)
 
     @property
