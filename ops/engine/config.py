@@ -84,8 +84,8 @@ class Config:
     ridge: float = setting(0.1, "lambda_ridge of App.23", low=0)
     pairs: int = setting(5, "M, pairs of labelled batches after each inner step", low=1)
     shots: int = setting(10, "labelled examples per class in each batch", low=1)
-    ways: int = setting(10, "classes of a task; a user's file of fewer gives all it has",
-                        low=2, begins="tasks (H.1)")
+    ways: int = setting(10, "classes of a task; a user's file of fewer gives all it has", low=2,
+                        begins="tasks (H.1)")
     case: str = setting("both", "letters to draw from: both cases, or the 26 upper-case ones (workshop)",
                         choices=("both", "upper"))
     max_shift: int = setting(1, "largest random shift of an image, pixels each way", low=0)

@@ -15,7 +15,7 @@ from small_data import config, same_draws
 N = 600
 CRITICAL = 1.95 / math.sqrt(N)  # of the Kolmogorov-Smirnov distance of N draws: 0.1%
 CHANGES = dict(min_units=32, max_units=1024, min_layers=2, max_layers=5, embedding=24, horizon_start=40.0,
-               horizon_end=400.0, horizon_growth=1000)
+               horizon_end=400.0, horizon_growth=1000, horizon_shape="normal")
 
 
 def distance(drawn, cdf):
@@ -87,7 +87,7 @@ def test_inner_steps_are_normal_with_mean_and_deviation_growing(later):
 
 @pytest.mark.parametrize("shape", ["uniform", "loguniform"])
 def test_inner_steps_of_another_shape_have_the_same_mean(shape):
-    drawn = [draw_task(config(**CHANGES, horizon_shape=shape), {}, i % 30, 1 + i // 30, 500)[2] for i in range(N)]
+    drawn = [draw_task(config(**CHANGES | {"horizon_shape": shape}), {}, i % 30, 1 + i // 30, 500)[2] for i in range(N)]
     end = 439 if shape == "uniform" else 1627.91
     assert (end + 1) / 2 == 220 or (end - 1) / math.log(end) == pytest.approx(220, rel=1e-4)  # the means
     cdf = {"uniform": lambda x: np.clip((x - 1) / (end - 1), 0, 1),

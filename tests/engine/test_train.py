@@ -134,7 +134,7 @@ def test_a_theta_that_does_not_fit_is_told_with_the_mend_and_nothing_is_written(
 @pytest.mark.parametrize("arguments, word", [
     (["--preset", "pocket"], "preset"), (["--no-such-flag"], "--no-such-flag"), (["--hdims", "many"], "--hdims"),
     (["--batch-size", "1"], "--batch-size"), (["--min-layers", "3", "--max-layers", "2"], "--max-layers"),
-    (["--unroll-start", "5"], "--unroll-start"), (["--meta-lr", "1e-3,1e-4,1e-5"], "--meta-lr"),
+    (["--unroll-start", "5"], "--unroll-start"), (["--meta-lr", "1e-3,1e-4"], "--meta-lr"),
     (["--name", "../x"], "name"), (["--lr", "nan"], "--lr"), (["--lr", "0"], "--lr"),
     (["--clip", "0"], "--clip"), (["--norm-eps", "0"], "--norm-eps"),
     (["--glyph-ways", "3,x"], "--glyph-ways"), (["--max-units", "10000000"], "MB of shared memory"),

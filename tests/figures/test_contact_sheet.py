@@ -273,7 +273,7 @@ def test_a_terminal_without_the_characters(tmp_path, monkeypatch):
     (["--tasks", "letters,imagenet16"], ["ImageNet", "does not exist"]),
     (["--tasks", "absent.npz"], ["absent.npz", "no such file"]), (["--tasks", "cifar11"], ["'cifar11'", "letters"]),
     (["--tasks", "glyphs", "--font-dir", "nowhere"], ["nowhere"]), (["--glyph-ways", "1"], ["--glyph-ways"]),
-    (["--rotation", "400"], ["--rotation"]), (["--ways", "99"], ["99 ways"]), (["--case", "odd"], ["--case"]),
+    (["--rotation", "400"], ["--rotation"]), (["--tasks", "letters", "--ways", "99"], ["99 ways"]), (["--case", "odd"], ["--case"]),
     (["--preset", "huge"], ["--preset"])],
     ids=as_id)
 def test_bad_input_is_one_line_and_exit_2(tmp_path, monkeypatch, capsys, flags, words):

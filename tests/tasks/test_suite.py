@@ -67,7 +67,8 @@ def test_the_suite_opens_no_test_split_and_nothing_that_is_scored_on(full):
 def test_sets_that_are_not_there_are_named_in_a_line_each_and_left_out(tmp_path):
     found, lines = open_suite(str(tmp_path))
     assert sets_of(found) == MADE
-    for line, words in zip(lines, (("without scripts", "omniglot_28.npz"), ("without photographs", "CIFAR-10")), strict=True):
+    said = ("without scripts", "omniglot_28.npz"), ("without photographs", "CIFAR-10")
+    for line, words in zip(lines, said, strict=True):
         assert "\n" not in line and all(word in line for word in (*words, str(tmp_path), "--data-dir"))
     assert sets_of(open_suite(str(tmp_path), ["vectors"])[0]) == ["vectors"]
     make_cifar_binary(tmp_path, 20)  # four photographs are too few
