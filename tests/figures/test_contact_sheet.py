@@ -254,8 +254,8 @@ def test_the_command_prints_words_and_writes_numbers_beside_the_picture(tmp_path
     assert figure(out, "--redraw") == 0 and (out / "tasks.png").read_bytes() == before
 
 
-def test_letters_are_the_default_and_need_no_data(tmp_path, capsys):
-    assert figure(tmp_path, "--data-dir", str(tmp_path / "none")) == 0
+def test_letters_need_no_data(tmp_path, capsys):
+    assert figure(tmp_path, "--tasks", "letters", "--data-dir", str(tmp_path / "none")) == 0
     assert "glyphs 14x14, letters" in capsys.readouterr().out
 
 
