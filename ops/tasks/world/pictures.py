@@ -49,6 +49,7 @@ def silhouettes(rng, strength):
 
 
 def silhouette_canvases(rng, strength):
+    """Canvases [CLASSES, VARIANTS, CANVAS, CANVAS] float32 in 0..1 of `silhouettes`: shapes on one ground, VARIANTS outlines of a class."""
     blobs, far = int(rng.integers(1, 4)), 0.35 * strength
     symmetric, holes = rng.random() < 0.5, int(rng.random() < 0.4)
     rough, shade, ground = rng.choice([0.0, 0.25]), rng.uniform(0, 0.4), np.float32(rng.choice([0.0, 0.0, 0.0, 0.3, 1.0]))
@@ -98,6 +99,7 @@ def fields(rng, strength):
 
 
 def field_canvases(rng, strength):
+    """Canvases [CLASSES, VARIANTS, CANVAS, CANVAS] float32 in 0..1 of `fields`."""
     slope, stretch, turn, far = rng.uniform(1.3, 3.0), rng.uniform(1, 1.7), rng.uniform(0, np.pi), 0.6 * strength
     far = min(far, 1)
     own, each = field(rng, (CLASSES, 1), slope, stretch, turn), field(rng, (CLASSES, VARIANTS), slope, stretch, turn)
@@ -118,6 +120,7 @@ def leaves(rng, strength):
 
 
 def leaf_canvases(rng, strength):
+    """Canvases [CLASSES, VARIANTS, CANVAS, CANVAS] float32 in 0..1 of `leaves`."""
     far, least = 0.3 * strength, rng.uniform(2.0, 4.0)
     n, boxes = CLASSES * VARIANTS, rng.choice([0.0, 0.5, 1.0])
     place = rng.uniform(0, CANVAS, (CLASSES, 1, LEAVES, 2)) + 4 * far * rng.standard_normal((CLASSES, VARIANTS, LEAVES, 2))
@@ -154,6 +157,7 @@ def decoders(rng, strength):
 
 
 def decoder_canvases(rng, strength):
+    """Canvases [CLASSES, VARIANTS, CANVAS, CANVAS] float32 in 0..1 of `decoders`."""
     latent, wide = int(rng.integers(6, 25)), int(rng.integers(6, 13))
     bend = (np.tanh, np.sin, lambda x: np.maximum(x, 0))[rng.integers(3)]
     x = varied(rng, (latent,), 0.45 * strength).reshape(-1, latent) @ rng.standard_normal((latent, 25 * wide))
