@@ -138,7 +138,7 @@ def _code_digest(path):
     """A digest of the rule, the data, the scores and the module at `path`."""
     files = [ROOT / "unsup_meta.py", Path(path)]
     for room in ("rule", "data", "tasks", "scoring"):
-        files += sorted((ROOT / "ops" / room).glob("*.py"))
+        files += sorted((ROOT / "ops" / room).rglob("*.py"))
     return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
 
 

@@ -96,14 +96,16 @@ def _opened(place):
     return standardised(load_dataset(place["data"], place["data_dir"]), place["standardise"])
 
 
-def method_cells(data, settings, method, given={}, steps=(0,), label=None):
+def method_cells(data, settings, method, given={}, steps=None, label=None):
     """The cells of one method: one for each seed of phi, or a single one.
 
-    data as of `data_of`; given: the method's own fields; label: what tells it from others of its kind.
+    data as of `data_of`; given: the method's own fields; steps: else the method's `updates`; label: what tells it from
+    others of its kind.
     """
     seeds = range(settings.seeds) if METHODS[method].seeded else [0]
     fixed = {k: v for k, v in settings.score_settings().items() if k not in ("seeds", "inner_steps")}  # seed and steps do
-    common = {"data": data, "method": method, "given": given, "steps": list(steps), "label": label, "settings": fixed}
+    common = {"data": data, "method": method, "given": given, "label": label, "settings": fixed,
+              "steps": list(steps or [getattr(METHODS[method], "updates", 0)])}
     shown = f"{os.path.basename(data['data'])}, {label or method}"
     return [common | {"name": shown + f", seed {k}" * METHODS[method].seeded, "seed": k} for k in seeds]
 

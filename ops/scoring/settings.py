@@ -17,7 +17,7 @@ SHIPPED = ("shipped", str(Path(__file__).resolve().parents[2] / "figures" / "the
 CURVE_POINTS = 10
 LARGEST_INPUT = 1e12
 UNEVEN = 30  # times the median of columns' standard deviations: a column in another unit
-PHI, BATCHES, REFERENCE, DRAWS, TEST, TUNING = range(6)  # what a random stream is for
+PHI, BATCHES, REFERENCE, DRAWS, TEST, TUNING, ORDER, BASELINE = range(8)  # what a random stream is for
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class ScoreSettings:
     seed: int = setting(0, "seed of all random numbers", low=0)
     batch_reference: int = setting(2000, "training examples whose batch-norm statistics are kept", low=2)
     activation: str = setting("relu", "of the base model")
+    permute: bool = setting(False, "the inputs in a random order, another for each base model, as those of each task of "
+                            "meta-training are")
     tuned_ridge: bool = setting(False, "beside the paper's ridge of 0.1 in the readout one that is chosen on the training "
                                 "split, for each method: a second column")
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 import unsup_meta as um
-from ops.scoring import methods
 from ops.scoring.few_shot import few_shot_accuracy
-from ops.scoring.methods import METHODS, Components, Learned, RandomStart, RawInputs, project_on_components
-from ops.scoring.settings import BATCHES, DRAWS, PHI, REFERENCE, ScoreSettings, curve_steps
+from ops.scoring.methods import METHODS, Components, Learned, RandomStart, RawInputs, readout
+from ops.scoring.methods.components import project_on_components
+from ops.scoring.settings import BATCHES, DRAWS, ORDER, PHI, REFERENCE, ScoreSettings, curve_steps
 from ops.data import Dataset, load_dataset
 from small_data import rng, small_theta
 
@@ -46,6 +46,18 @@ def test_seeds_and_points_do_not_depend_on_company(dataset):
     values = rule().curve(dataset, SIZES, SETTINGS, [0, 1, 3, 6], [0, 1, 2])
     assert np.array_equal(rule().curve(dataset, SIZES, SETTINGS, [3, 6], [1]), values[2:, 1:2])
     assert not np.array_equal(values[:, 0], values[:, 1])
+
+
+def test_permuted_inputs_are_another_order_for_each_seed_and_leave_the_baselines_alone(dataset):
+    permuted = replace(SETTINGS, permute=True)
+    values = rule().curve(dataset, SIZES, permuted, [2], [0, 1])
+    for k in range(2):
+        order = rng([0, ORDER, k]).permutation(5)
+        moved = dataset._replace(x_train=dataset.x_train[:, order], x_test=dataset.x_test[:, order])
+        assert np.array_equal(values[:, k:k + 1], rule().curve(moved, SIZES, SETTINGS, [2], [k]))
+    assert not np.array_equal(rng([0, ORDER, 0]).permutation(5), rng([0, ORDER, 1]).permutation(5))
+    for baseline in (RawInputs(), Components()):
+        assert np.array_equal(*(baseline.curve(dataset, SIZES, s, [0], [0]) for s in (SETTINGS, permuted)))
 
 
 def test_apply_is_repeated_updates(dataset):
@@ -96,7 +108,7 @@ def test_a_ridge_tuned_on_the_training_split_reproduces_the_measured_number(data
     settings, seen = replace(SETTINGS, tuned_ridge=True), []
     values = Components().curve(load_dataset("mnist14"), None, ScoreSettings(tuned_ridge=True), [0], [0])
     assert np.allclose(values.mean(axis=(0, 1, 2)), [0.70, 0.74], atol=0.015)
-    monkeypatch.setattr(methods, "tuned_ridge", lambda *given: seen.append(given) or 7.0)
+    monkeypatch.setattr(readout, "tuned_ridge", lambda *given: seen.append(given) or 7.0)
     values = RawInputs().curve(dataset, None, settings, [0], [0])
     assert seen[0][0] is dataset.x_train and seen[0][1] is dataset.y_train
     assert np.array_equal(values[0, 0, :, 1], few_shot_accuracy(*dataset[1:5], 4, 3, rng([0, DRAWS]), 7.0))

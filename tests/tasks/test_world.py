@@ -9,7 +9,7 @@ from ops.data.glyphs import DIGITS, distances
 from ops.data.letters import HELD_OUT_LETTERS, letters_pool
 from ops.data.render import bundled_fonts, render_face
 from ops.scoring.few_shot import few_shot_accuracy
-from ops.scoring.methods import COMPONENTS, project_on_components
+from ops.scoring.methods.components import COMPONENTS, project_on_components
 from ops.tasks import world
 from ops.tasks.augment import Augmentation
 from ops.tasks.mixture import SETS, parse_mixture, sample_task
