@@ -32,8 +32,8 @@ class ScoreSettings:
     seed: int = setting(0, "seed of all random numbers", low=0)
     batch_reference: int = setting(2000, "training examples whose batch-norm statistics are kept", low=2)
     activation: str = setting("relu", "of the base model")
-    permute: bool = setting(False, "the inputs in a random order, another for each base model, as those of each task of "
-                            "meta-training are")
+    permute: int = setting(None, "the inputs in a random order, another for each base model, as those of each task of "
+                           "meta-training are: the orders' seed; in their own order where not given", low=0, metavar="SEED")
     tuned_ridge: bool = setting(False, "beside the paper's ridge of 0.1 in the readout one that is chosen on the training "
                                 "split, for each method: a second column")
 

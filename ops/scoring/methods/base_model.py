@@ -78,10 +78,10 @@ def _as(dataset, dtype):
 
 
 def ordered(dataset, settings, seed):
-    """The data set with its inputs in this seed's random order if settings.permute, as each task of meta-training is."""
-    if not settings.permute:
+    """The data set with its inputs in the random order of a base model, from settings.permute; None: in their own."""
+    if settings.permute is None:
         return dataset
-    order = settings.stream(ORDER, seed).permutation(dataset.x_train.shape[1])
+    order = np.random.default_rng([settings.permute, ORDER, seed]).permutation(dataset.x_train.shape[1])
     return dataset._replace(x_train=dataset.x_train[:, order], x_test=dataset.x_test[:, order])
 
 
