@@ -51,7 +51,7 @@ class DataSettings(ScoreSettings):
     standardise: str = setting("auto", "bring each column to mean 0 and standard deviation 1: yes, no, or auto: where "
                                "it is an .npz with columns in different units", choices=("auto", "yes", "no"))
     data_dir: str = setting(None, "where data files lie; else $UNSUP_META_DATA or ~/.cache/unsup_meta", metavar="PATH")
-    baselines: tuple = setting(("raw", "pca"), "comma separated: raw, pca, or none",
+    baselines: tuple = setting(("raw", "pca"), "comma separated, of those in ops/scoring/methods, or none",
                                parse=lambda text: tuple(text.split(",")))
     lr: float = setting(None, "inner learning rate, if not what theta was trained with", parse=positive)
     norm_eps: float = setting(None, "e of App.60, if not what theta was trained with", parse=positive)

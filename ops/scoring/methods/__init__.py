@@ -14,15 +14,20 @@ There is a single readout, whose ridge is the paper's, or a second one whose rid
 from ops.errors import InputError
 from ops.scoring.methods.base_model import Learned, RandomStart, open_rule  # noqa: F401  (read from here)
 from ops.scoring.methods.components import COMPONENTS, Components
+from ops.scoring.methods.hebbian import Hebbian
+from ops.scoring.methods.kmeans import KMeans
 from ops.scoring.methods.raw import RawInputs
 
-METHODS = {"random": RandomStart, "learned": Learned, "raw": RawInputs, "pca": Components}
+METHODS = {"random": RandomStart, "learned": Learned, "raw": RawInputs, "pca": Components,
+           "kmeans": KMeans, "hebbian": Hebbian}
 BASELINES = tuple(name for name in METHODS if name not in ("random", "learned"))  # what --baselines takes
 LOOKS = {  # a method's name in words and its colour, the same in all pictures
     "random": ("random start", "#999999"),
     "learned": ("learned rule", "#0072B2"),
     "raw": ("raw inputs", "#444444"),
     "pca": ("principal components", "#a0522d"),
+    "kmeans": ("k-means, 32 centres", "#E69F00"),
+    "hebbian": ("Hebb's rule, set by hand", "#56B4E9"),
 }
 
 
