@@ -138,6 +138,8 @@ class Config:
     steps: int = setting(1_000_000, "R, meta-steps at most", low=0)
     minutes: float = setting(4.5, "wall-clock minutes at most, this run; 0 for no limit", low=0)
     seed: int = setting(0, "every random stream is keyed by it", low=0, begins="the run")
+    theta_start: str = setting("hebbian", "theta of meta-step 0: random (D10), or with planes 6 and 9 set by hand to "
+                                          "Hebb's rule, the rest random", choices=("hebbian", "random"))
     init_theta: str = setting("", "start from the theta of this theta file or checkpoint, not a fresh one; Adam and "
                                   "the schedules start anew, --resume reads no such file")
     workers: int = setting(0, "worker processes; 0 for one per usable core", low=0)
@@ -169,7 +171,7 @@ PAPERS = dict(  # what both papers' presets share
     batch_size=128, hdims=64, delta=32, top=64, lr=3e-4, norm_eps=1.0, min_units=64, pairs=5, unroll_start=(2, 4),
     unroll_end=(8, 15), unroll_growth=50_000, horizon_start=20.0, horizon_end=20_000.0, horizon_growth=5_000,
     horizon_shape="normal", meta_batch=256, live_tasks=512, meta_lr=(3e-4, 1e-4, 2e-5),
-    meta_lr_boundaries=(100_000, 150_000), theta_decay=0.0, steps=200_000, minutes=0.0, checkpoint_minutes=10.0,
+    meta_lr_boundaries=(100_000, 150_000), theta_decay=0.0, theta_start="random", steps=200_000, minutes=0.0, checkpoint_minutes=10.0,
     validate_steps=200, validate_tasks=2, validate_times=(300, 1000))
 PRESETS = {
     "laptop": {},
@@ -213,6 +215,8 @@ def make_config(preset, overrides):
             raise InputError("--unroll-start and --unroll-end: give two numbers each, LEAST,MOST")
     if sorted(set(config.validate_times)) != list(config.validate_times):
         raise InputError("--validate-times: give rising numbers of inner steps")
+    if config.theta_start == "hebbian" and config.hdims < 2:
+        raise InputError(f"--hdims is {config.hdims}; Hebb's rule needs 2 channels: give more, or --theta-start random")
     rates, boundaries = config.meta_lr, config.meta_lr_boundaries
     if len(rates) != len(boundaries) + 1 or tuple(sorted(boundaries)) != boundaries:
         raise InputError(f"--meta-lr has {len(rates)} rates for {len(boundaries)} --meta-lr-boundaries; "

@@ -2,7 +2,7 @@
 import numpy as np
 
 import unsup_meta as um
-from ops.scoring.methods.hebbian import hebbian_theta
+from ops.rule.hebbian import hebbian_start
 from ops.scoring.methods.kmeans import first_centres, lloyd, nearness, squared_distances
 from small_data import rng
 
@@ -41,7 +41,10 @@ def test_nearness_is_zero_beyond_the_mean_distance():
 
 def test_the_hebbian_rule_is_hebbs_product_less_what_neighbours_respond_to():
     """Its update of a layer, from activities alone; h is x as it stands, wherever ReLU would have cut it."""
-    theta = hebbian_theta(batch_size=9, apart=0.7, dtype=np.float64)
+    theta = hebbian_start(um.init_theta(rng(7), 9, 5, 3, 4, 3, np.float64), apart=0.7)
+    for side in ("pa", "pb"):
+        theta[f"readout/lin_upper/{side}"][:, 1:] = 0  # what is free to learn
+    theta["bias"][:] = 0
     phi, x, lr = um.init_phi(rng(8), [7, 6, 5], np.float64), rng(9).normal(size=(9, 7)), 0.1
     xs, zs, ds, hs = um.hidden_states(phi, x, theta)
     unit = [(u - u.mean()) / u.std() for u in xs]
