@@ -81,8 +81,6 @@ class Worker:
         unrolls = int(rng.integers(*settings.unroll_range(config, step), endpoint=True))
         x, labelled = task.segment(rng, unrolls, config.batch_size, config.pairs, config.shots)
         sampled = time.perf_counter()
-        if t == 0 and config.late:
-            phi = self.updated(phi, task, rng, int(rng.integers(config.late, endpoint=True)), theta_row)
         J, grad, phi_U = um.meta_gradient(self.thetas[theta_row], phi, x, labelled, config.lr, config.norm_eps,
                                           config.ridge, config.objective == "cosine")
         for name, view in self.grads[row].items():
@@ -98,13 +96,6 @@ class Worker:
                 "unrolls": unrolls, "horizon": horizon, "sizes": sizes, "set": task.set_name, "task": task.description,
                 "phi_norm": float(np.sqrt(np.mean(np.square(end)))),
                 "data_s": sampled - started, "unroll_s": time.perf_counter() - sampled}
-
-    def updated(self, phi, task, rng, steps, theta_row):
-        """phi after so many updates."""
-        for _ in range(steps):
-            x = task.unlabelled(rng, self.config.batch_size)
-            phi = um.unsupervised_update(phi, x, self.thetas[theta_row], self.config.lr, self.config.norm_eps)
-        return phi
 
     def accuracy(self, phi, labelled, task):
         """Few-shot accuracy of phi on labelled batches (xa, ya, xb, yb)."""

@@ -77,20 +77,20 @@ class Config:
     min_layers: int = setting(2, "fewest hidden layers of a base model", low=0)
     max_layers: int = setting(5, "most hidden layers", low=0)
     min_units: int = setting(32, "fewest units of a hidden layer; drawn log-uniformly, one width per network", low=1)
-    max_units: int = setting(128, "most units of a hidden layer", low=1)
+    max_units: int = setting(96, "most units of a hidden layer", low=1)
     embedding: int = setting(32, "N^L, units of the output layer", low=1)
     objective: str = setting("cosine", "cosine: predictions scaled to norm 1 (ICLR); squared: not (workshop)",
                              choices=("cosine", "squared"), begins="the meta-objective (App.17-26)")
     ridge: float = setting(0.1, "lambda_ridge of App.23", low=0)
-    pairs: int = setting(5, "M, pairs of labelled batches after each inner step", low=1)
+    pairs: int = setting(2, "M, pairs of labelled batches after each inner step", low=1)
     shots: int = setting(10, "labelled examples per class in each batch", low=1)
     ways: int = setting(10, "classes of a task; a user's file of fewer gives all it has", low=2,
                         begins="tasks (H.1)")
     case: str = setting("both", "letters to draw from: both cases, or the 26 upper-case ones (workshop)",
                         choices=("both", "upper"))
     max_shift: int = setting(1, "largest random shift of an image, pixels each way", low=0)
-    tasks: mixture = setting(mixture("letters:3,world:6,vectors:1"), "mixture of task sets, NAME or NAME:SHARE separated by commas; "
-                             "names: letters, world, vectors, glyphs, cifar10, imagenet16, the families in "
+    tasks: mixture = setting(mixture("letters:2,world:7,restyled:1,vectors:1"), "mixture of task sets, NAME or NAME:SHARE "
+                             "separated by commas; names: letters, world, vectors, glyphs, cifar10, imagenet16, the families in "
                              "ops/tasks/world/README.md, or a PATH.npz with x and y")
     data_dir: str = setting("", "folder of data sets; else UNSUP_META_DATA, else ~/.cache/unsup_meta")
     font_dir: str = setting("", "folder of fonts to render glyphs with, besides Matplotlib's own")
@@ -112,24 +112,21 @@ class Config:
     class_permutations: int = setting(4, "size of that set", low=1, high=1000)
     p_x_shift: float = setting(0.0, "probability of a task whose images are moved along x at random", low=0, high=1)
     x_shift: int = setting(3, "... by this many pixels each way at most", low=0, high=13)
-    unroll_start: integers = setting((1, 1), "U is uniform between these two at first", low=1,
+    unroll_start: integers = setting((25, 25), "U is uniform between these two at first", low=1,
                                      begins="truncated segments (App. B, H.2)")
-    unroll_end: integers = setting((1, 1), "... and between these two after unroll_growth meta-steps", low=1)
+    unroll_end: integers = setting((25, 25), "... and between these two after unroll_growth meta-steps", low=1)
     unroll_growth: int = setting(1, "meta-steps over which U grows, evenly", low=1)
-    horizon_start: float = setting(60.0, "inner steps of a task: normal, mean = sd = this at first; 1 or more", low=1)
-    horizon_end: float = setting(60.0, "... and this after horizon_growth meta-steps", low=1)
+    horizon_start: float = setting(100.0, "inner steps of a task: normal, mean = sd = this at first; 1 or more", low=1)
+    horizon_end: float = setting(100.0, "... and this after horizon_growth meta-steps", low=1)
     horizon_growth: int = setting(1, "meta-steps over which the horizon grows, evenly", low=1)
-    horizon_shape: str = setting("loguniform", "... or with this mean uniform or log-uniform from 1 on",
-                                 choices=("normal", "uniform", "loguniform"))
-    late: int = setting(0, "a task's first segment begins after 0 to this many updates without a gradient, which "
-                           "its inner steps do not count", low=0)
+    horizon_shape: str = setting("uniform", "... or with this mean uniform from 1 on", choices=("normal", "uniform"))
     meta_batch: int = setting(8, "gradients averaged per meta-step", low=1, begins="meta-optimisation (Alg. 1, H.2)")
     theta_delay: int = setting(1, "sync: the theta of a gradient may be this many meta-steps old (0 or 1); with 1 the "
                                   "workers go on while Adam steps, with 0 they wait", choices=(0, 1))
-    live_tasks: int = setting(48, "tasks under way at once; a meta-step takes the next meta_batch of them", low=1)
-    meta_lr: numbers = setting((3e-3, 1e-3, 3e-4), "Adam's learning rate, or several separated by commas", low=0)
-    meta_lr_boundaries: integers = setting((400, 900), "meta-steps at which the next learning rate takes over", low=0)
-    theta_decay: float = setting(0.99, "decay of theta's average, which validations score and theta.npz holds; at most "
+    live_tasks: int = setting(32, "tasks under way at once; a meta-step takes the next meta_batch of them", low=1)
+    meta_lr: numbers = setting((2e-3, 1e-3, 3e-4), "Adam's learning rate, or several separated by commas", low=0)
+    meta_lr_boundaries: integers = setting((40, 80), "meta-steps at which the next learning rate takes over", low=0)
+    theta_decay: float = setting(0.98, "decay of theta's average, which validations score and theta.npz holds; at most "
                                        "(1 + t) / (10 + t) at step t; 0: no average", low=0, high=1)
     clip: float = setting(5.0, "largest global norm of a meta-step's gradient", above=0)
     segment_clip: float = setting(0.0, "largest norm of a segment's gradient before it is averaged; 0: none", low=0)
@@ -150,11 +147,11 @@ class Config:
     checkpoint_steps: int = setting(0, "meta-steps between checkpoints, besides; 0 for the clock alone", low=0)
     keep_checkpoints: int = setting(2, "how many checkpoints are kept", low=1)
     snapshot_steps: int = setting(0, "meta-steps between averaged thetas kept in thetas/; 0 for none", low=0)
-    validate_steps: int = setting(300, "meta-steps between scores on the validation suite; 0 for never", low=0)
+    validate_steps: int = setting(20, "meta-steps between scores on the validation suite; 0 for never", low=0)
     validate_sets: sets_of_suite = setting(tuple(SETS), "its sets, separated by commas; what this machine lacks is left "
                                                         "out")
     validate_tasks: int = setting(1, "tasks of each of its sets", low=1)
-    validate_times: integers = setting((40, 120), "inner steps after which a task is scored, rising", low=1)
+    validate_times: integers = setting((50, 150), "inner steps after which a task is scored, rising", low=1)
     max_failures: int = setting(50, "non-finite gradients in a row that end the run", low=1)
 
     @property

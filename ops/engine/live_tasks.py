@@ -30,22 +30,12 @@ def draw_task(config, pools, slot, generation, born):
     scale = settings.horizon_scale(config, born)
     if config.horizon_shape == "normal":
         steps = rng.normal(scale, scale)
-    elif config.horizon_shape == "uniform":
-        steps = rng.uniform(1, 2 * scale - 1)
     else:
-        steps = np.exp(rng.uniform(0, np.log(log_uniform_end(scale))))
+        steps = rng.uniform(1, 2 * scale - 1)
     horizon = max(1, round(steps))
     if generation == 0:
         horizon = max(1, round(horizon * rng.uniform()))
     return task, sizes, horizon, rng
-
-
-def log_uniform_end(mean):
-    """E such that a log-uniform variable from 1 to E has this mean, (E - 1) / log E; 1 or more."""
-    end = 10.0 * mean
-    for _ in range(100):
-        end = 1 + mean * np.log(end)
-    return end
 
 
 @dataclass

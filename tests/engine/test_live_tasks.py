@@ -4,12 +4,8 @@ import math
 import numpy as np
 import pytest
 
-import train
-import unsup_meta as um
 from ops.engine import config as settings
 from ops.engine.live_tasks import draw_task, stream
-from ops.engine.shared_memory import SharedPools, layers, run_memory
-from ops.tasks.mixture import open_pools
 from small_data import config, same_draws
 
 N = 600
@@ -85,31 +81,9 @@ def test_inner_steps_are_normal_with_mean_and_deviation_growing(later):
         assert distance(drawn, lambda x: normal_cdf(x, scale)) < CRITICAL
 
 
-@pytest.mark.parametrize("shape", ["uniform", "loguniform"])
-def test_inner_steps_of_another_shape_have_the_same_mean(shape):
-    drawn = [draw_task(config(**CHANGES | {"horizon_shape": shape}), {}, i % 30, 1 + i // 30, 500)[2] for i in range(N)]
-    end = 439 if shape == "uniform" else 1627.91
-    assert (end + 1) / 2 == 220 or (end - 1) / math.log(end) == pytest.approx(220, rel=1e-4)  # the means
-    cdf = {"uniform": lambda x: np.clip((x - 1) / (end - 1), 0, 1),
-           "loguniform": lambda x: np.clip(math.log(max(x, 1)) / math.log(end), 0, 1)}
-    assert [distance(drawn, cdf[name]) < CRITICAL for name in cdf] == [name == shape for name in cdf]
-
-
-def test_a_late_task_begins_anywhere_on_the_inner_time_axis_and_goes_on_from_there(monkeypatch):
-    c = config(late=5, ways=2, min_units=9, max_units=9, live_tasks=40)
-    pools = open_pools(c.tasks, c)
-    memory = run_memory(c, 196, 1)
-    worker = train.Worker(c, memory, SharedPools(pools))
-    monkeypatch.setattr(um, "unsupervised_update", lambda phi, *_: [layer._replace(b=layer.b + 1) for layer in phi])
-    monkeypatch.setattr(um, "meta_gradient", lambda theta, phi, *_: (0.0, worker.grads[0], phi))
-    begun = []
-    for slot in range(40):
-        arguments = dict(slot=slot, generation=1, born=0, step=0, theta_row=0, row=0, version=0)
-        sizes = worker.segment(**arguments, t=0, parity=0)["sizes"]
-        begun.append(round(float(layers(memory["phi"][slot, 1], sizes)[-1].b.mean())))
-        worker.segment(**arguments, t=3, parity=1)
-        assert (memory["phi"][slot, 0] == memory["phi"][slot, 1]).all()
-    assert set(begun) == set(range(6))
+def test_inner_steps_of_the_uniform_shape_have_the_same_mean():
+    drawn = [draw_task(config(**CHANGES | {"horizon_shape": "uniform"}), {}, i % 30, 1 + i // 30, 500)[2] for i in range(N)]
+    assert distance(drawn, lambda x: np.clip((x - 1) / 438, 0, 1)) < CRITICAL  # from 1 to 439: 220
 
 
 def test_the_first_tasks_of_all_begin_somewhere_inside_their_horizon():
