@@ -174,7 +174,7 @@ def test_help_has_every_setting_in_a_group(capsys):
     assert all(f"--{name.replace('_', '-')} " in text for name in vars(Config()))
     places = [text.index(part) for part in ("the inner loop:", "--norm-eps X", "tasks (H.1):", "--ways N", "the run:")]
     assert places == sorted(places)
-    assert "[laptop: letters:0.3,silhouettes:" in text and "[laptop: 1,1]" in text
+    assert "[laptop: letters:0.181818,silhouettes:" in text and "[laptop: 25,25]" in text
 
 
 def test_settings_of_several_values_are_tuples_and_compare_with_what_json_makes_of_them():
