@@ -15,6 +15,7 @@ class Entry(NamedTuple):
 
 FIGURES = (
     Entry("training-curves", "training_curves", "Fig. 3", "J and accuracy over meta-training, from the logs of runs"),
+    Entry("fig4-datasets", "fig4_datasets", "Fig. 4 left", "accuracy on data sets never met, beside VAE and supervised"),
     Entry("comparison", "comparison", "Fig. 4 left", "accuracy of several rules and baselines on several data sets"),
     Entry("learning-curve", "learning_curve", "workshop 1", "accuracy against inner steps of a rule, with baselines"),
     Entry("stability", "stability", "", "J and accuracy after 10 to 3,000 updates of narrow and wide base models"),
