@@ -7,6 +7,7 @@ from ops.data.cifar10 import load_cifar10
 from ops.data.imagenet16 import load_heldout
 from ops.data.imdb import load_imdb
 from ops.data.labelled import Dataset, few_shot_draw, require_shots
+from ops.data.letters import load_letters
 from ops.data.mnist import EMBEDDED, FULL, load_embedded, load_full, load_mnist3
 from ops.data.moons import load_moons
 from ops.data.omniglot import load_omniglot
@@ -15,8 +16,8 @@ from ops.errors import InputError
 
 DATASETS = dict.fromkeys(EMBEDDED, load_embedded)  # name -> loader(name, folder); these come with the project
 MORE_DATASETS = dict.fromkeys(FULL, load_full) | {
-    "cifar10": load_cifar10, "imagenet16-heldout": load_heldout, "imdb": load_imdb,
-    "omniglot": load_omniglot, "moons": load_moons, "mnist3": load_mnist3}
+    "cifar10": load_cifar10, "cifar10-32": load_cifar10, "imagenet16-heldout": load_heldout, "imdb": load_imdb,
+    "letters": load_letters, "omniglot": load_omniglot, "moons": load_moons, "mnist3": load_mnist3}
 
 __all__ = ["DATASETS", "Dataset", "MORE_DATASETS", "few_shot_draw", "load_dataset", "require_shots"]
 
@@ -24,8 +25,8 @@ __all__ = ["DATASETS", "Dataset", "MORE_DATASETS", "few_shot_draw", "load_datase
 def load_dataset(name_or_path, data_dir=None):
     """A name in DATASETS (embedded) or MORE_DATASETS, or the path of a user's `.npz` (see `user`) -> Dataset.
 
-    The sets of MORE_DATASETS but "moons" are read from `places.data_dir(data_dir)`; as float32 they
-    take up to 240 MB, see their loaders.  Raises InputError for an unknown name and for everything that the loaders
+    The sets of MORE_DATASETS but "letters" and "moons" are read from `places.data_dir(data_dir)`; as float32 they
+    take up to 740 MB, see their loaders.  Raises InputError for an unknown name and for everything that the loaders
     find wrong; each names the file and the mend.
     """
     loader = (DATASETS | MORE_DATASETS).get(name_or_path)

@@ -1,4 +1,4 @@
-"""CIFAR-10 as it is published, binary or Python version (Krizhevsky 2009), at 16x16: a data set and a pool.
+"""CIFAR-10 as it is published, binary or Python version (Krizhevsky 2009), whole or at 16x16: a data set and a pool.
 
 Both versions hold images as 3,072 bytes: the red plane of 32x32 row by row, then the green, then the blue.
 A file usually has 10,000 of them; any number will do.
@@ -10,7 +10,7 @@ import pickle
 
 import numpy as np
 
-from ops.data.labelled import dataset, mean_of_2x2, rounded_mean_of_2x2
+from ops.data.labelled import dataset, mean_of_2x2, rounded_mean_of_2x2, unit
 from ops.data.places import Source, missing, read_bytes
 from ops.data.pool import grouped
 from ops.errors import InputError
@@ -28,12 +28,13 @@ PARTS = 30  # images are made smaller in so many parts, to spare memory
 def load_cifar10(name, folder):
     """CIFAR-10 at 16x16 -> Dataset: 2x2 averages of each channel, 768 inputs, channel first; 184 MB if whole.
 
+    "cifar10-32" is at 32x32, 3,072 inputs, 737 MB if whole.
     Raises InputError as `read_cifar` and for a class without examples.
     """
-    parts = []
+    parts, made = [], unit if name == "cifar10-32" else mean_of_2x2
     for split in ("train", "test"):
         images, labels = read_cifar(folder, split)
-        parts += [mean_of_2x2(images.reshape(-1, 3, 32, 32)).reshape(-1, 768), labels]
+        parts += [made(images.reshape(-1, 3, 32, 32)).reshape(len(images), -1), labels]
     return dataset(name, os.path.join(folder, "cifar-10-batches-*"), *parts, CLASSES)
 
 

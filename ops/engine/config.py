@@ -146,7 +146,10 @@ class Config:
     checkpoint_minutes: float = setting(2.0, "minutes between checkpoints", low=0)
     checkpoint_steps: int = setting(0, "meta-steps between checkpoints, besides; 0 for the clock alone", low=0)
     keep_checkpoints: int = setting(2, "how many checkpoints are kept", low=1)
-    snapshot_steps: int = setting(0, "meta-steps between averaged thetas kept in thetas/; 0 for none", low=0)
+    snapshot_steps: int = setting(0, "meta-steps from the untrained theta to the next averaged one kept in thetas/; 0 "
+                                     "for none", low=0)
+    snapshot_growth: float = setting(1.0, "... and from each kept theta to the next this many times as many; 1: as many",
+                                     low=1)
     validate_steps: int = setting(20, "meta-steps between scores on the validation suite; 0 for never", low=0)
     validate_sets: sets_of_suite = setting(tuple(SETS), "its sets, separated by commas; what this machine lacks is left "
                                                         "out")
@@ -162,7 +165,7 @@ class Config:
 
 # Settings of a run that may differ between a run and its continuation.
 OPERATIONAL = ("steps", "minutes", "workers", "checkpoint_minutes", "checkpoint_steps", "keep_checkpoints",
-               "snapshot_steps", "data_dir", "init_theta")
+               "snapshot_steps", "snapshot_growth", "data_dir", "init_theta")
 
 PAPERS = dict(  # what both papers' presets share
     batch_size=128, hdims=64, delta=32, top=64, lr=3e-4, norm_eps=1.0, min_units=64, pairs=5, unroll_start=(2, 4),
@@ -256,6 +259,18 @@ def unroll_range(config, step):
 def horizon_scale(config, step):
     """Mean = standard deviation of a task's number of inner steps at meta-step `step` (H.2)."""
     return _grown(config.horizon_start, config.horizon_end, step, config.horizon_growth)
+
+
+def snapshot_is_due(config, step):
+    """Whether a theta is kept at meta-step `step`: one of 0, N, N + N G, N + N G + N G^2 ..., rounded."""
+    gap, growth, due = config.snapshot_steps, config.snapshot_growth, 0
+    if not gap:
+        return False
+    if growth == 1:
+        return step % gap == 0
+    while round(due) < step:
+        due, gap = due + gap, gap * growth
+    return round(due) == step
 
 
 def as_json(config):

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import unsup_meta as um
 from ops.engine.accumulator import AsTheyCome, InStep
 from ops.engine.checkpoint import digests, load_checkpoint, save_checkpoint
-from ops.engine.config import as_json
+from ops.engine.config import as_json, snapshot_is_due
 from ops.engine.live_tasks import THETA, LiveTask, stream
 from ops.engine.meta_optimizer import MetaOptimizer
 from ops.engine.progress import MetricsLog
@@ -123,7 +123,7 @@ class Run:
 
     def snapshot(self):
         """Where one is due, write thetas/theta-STEP.npz: the averaged theta; at meta-step 0 the untrained one."""
-        if self.config.snapshot_steps and self.step % self.config.snapshot_steps == 0:
+        if snapshot_is_due(self.config, self.step):
             self._write_theta(f"thetas/theta-{self.step:09d}.npz", self.optimizer.averaged)
 
     def _write_theta(self, name, vector):

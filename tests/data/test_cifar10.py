@@ -20,6 +20,9 @@ def test_cifar10(tmp_path, make):
         exact = images.reshape(-1, 3, 16, 2, 16, 2).mean((3, 5)).reshape(-1, 768)  # channel first
         assert x.dtype == np.float32 and np.allclose(x, exact, atol=1e-6)
         assert np.array_equal(y, np.arange(len(x)) % 10)
+    whole = load_dataset("cifar10-32", str(tmp_path))
+    assert np.array_equal(np.round(whole.x_test * 255), cifar_images(10, 2)[0]) and whole.x_train.shape == (20, 3072)
+    assert np.array_equal(whole.y_train, d.y_train) and whole.x_test.max() <= 1
 
 
 def test_the_binary_version_goes_first(tmp_path):

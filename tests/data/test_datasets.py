@@ -28,7 +28,7 @@ def test_the_folder_is_the_argument_else_the_variable_else_the_cache(tmp_path, m
 def test_the_embedded_sets_stay_the_default_and_an_unknown_name_lists_all():
     assert list(DATASETS) == ["mnist14", "fashion14"]
     assert set(MORE_DATASETS) == {"mnist28", "fashion28", "mnist14full", "fashion14full", "cifar10",
-                                  "imagenet16-heldout", "imdb", "omniglot", "moons", "mnist3"}
+                                  "cifar10-32", "imagenet16-heldout", "imdb", "letters", "omniglot", "moons", "mnist3"}
     refused_data([*DATASETS, *MORE_DATASETS, "'cifar11'"], "", "cifar11")
 
 

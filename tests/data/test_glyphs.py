@@ -12,6 +12,7 @@ from matplotlib.ft2font import FT2Font
 
 from ops.data import glyphs
 from ops.data.glyphs import DIGITS, different_classes, distances, glyph_pool, read_characters, render_honest_face
+from ops.data import load_dataset
 from ops.data.letters import HELD_OUT_LETTERS, letters, letters_pool
 from ops.data.pool import check_pool
 from ops.data.render import (BOX, area_weights, bundled_fonts, faces_of, fonts_below, open_face, render_face,
@@ -74,6 +75,18 @@ def test_the_pool_of_letters_is_of_all_letters_and_is_shared_and_read_only():
     assert letters_pool() is pool
     with pytest.raises(ValueError):
         pool.images[0, 0] = 1
+
+
+def test_the_letters_to_score_on_are_those_of_the_pool_split_by_font():
+    data, pool = load_dataset("letters"), letters_pool()
+    train, test = ({image.tobytes() for image in x} for x in (data.x_train, data.x_test))
+    assert not train & test and train | test == {image.tobytes() for image in pool.images}
+    assert data.classes == pool.class_names and np.bincount(data.y_train).min() >= 10 and np.bincount(data.y_test).min() > 0
+    class_of = dict(zip((image.tobytes() for image in pool.images), np.repeat(np.arange(52), pool.counts)))
+    for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
+        assert [class_of[image.tobytes()] for image in x] == y.tolist()
+    of_font = {image.tobytes() for image in render_face(FONTS["DejaVuSerif-Italic.ttf"], letters()).values()}
+    assert of_font <= train or of_font <= test
 
 
 # ---- the list of characters

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from ops.engine.config import Config, as_json, differing_fields, horizon_scale, make_config, parse, unroll_range
+from ops.engine.config import Config, as_json, differing_fields, horizon_scale, make_config, parse, snapshot_is_due, unroll_range
 from ops.errors import InputError
 from ops.files import load_npz
 from small_runs import ROOT, assert_same_run, assert_same_state, flags, metrics, one_line, state_of, train
@@ -87,6 +87,13 @@ def test_a_checkpoint_alone_is_enough_to_go_on_from_and_knows_the_best_theta(und
     for name, array in load_npz(copy / "theta.npz").items():
         assert (array == of_best[name]).all(), name
     assert {"config.json", "metrics.jsonl"} <= {path.name for path in copy.iterdir()}
+
+
+@pytest.mark.parametrize("gap, growth, due", [(0, 2, []), (3, 1, [0, 3, 6, 9, 12]), (2, 1.5, [0, 2, 5, 10]),
+                                              (1, 2.0, [0, 1, 3, 7]), (1, 1.1, [0, 1, 2, 3, 5, 6, 8, 9, 11])])
+def test_the_gaps_between_snapshots_are_even_or_grow_whatever_step_a_run_goes_on_from(gap, growth, due):
+    c = make_config("laptop", {"snapshot_steps": gap, "snapshot_growth": growth})
+    assert [step for step in range(13) if snapshot_is_due(c, step)] == due
 
 
 def test_averaging_changes_what_is_scored_and_kept_and_not_what_is_learned(undisturbed, tmp_path):
