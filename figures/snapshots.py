@@ -1,0 +1,82 @@
+"""What the papers' figures need of a run of train.py: its thetas on the way, and so many updates as the paper's by time.
+
+Thetas lie in runs/NAME/thetas/theta-STEP.npz, see --snapshot-steps and --snapshot-growth of train.py.
+"""
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from figures.training_curves import TRAINING, read_metrics
+from ops.errors import InputError
+from ops.scoring.flags import setting
+from ops.scoring.methods import open_rule
+from ops.scoring.methods.base_model import PAPER
+
+FEWEST = 2
+WANTED = "`python train.py --name NAME --snapshot-steps 10 --snapshot-growth 1.5`"
+
+
+class Snapshot(NamedTuple):
+    """A theta of a run: `rule`, its `Learned`, after so many meta-steps and hours of meta-training."""
+    step: int
+    hours: float
+    rule: object
+
+    def fields(self):
+        """What a cell holds of it."""
+        return {"step": self.step, "hours": self.hours, "rule": self.rule._asdict() | {"source": f"theta-{self.step}"}}
+
+
+def run_setting():
+    """A field: the run's folder."""
+    return setting(_newest, "folder of a meta-training run with snapshots of theta; else of those in runs/ the one with "
+                   "the newest", metavar="runs/NAME")
+
+
+def _newest():
+    found = [path for path in Path("runs").glob("*/thetas/theta-*.npz") if path.is_file()]
+    return str(max(found, key=lambda path: path.stat().st_mtime).parent.parent) if found else ""
+
+
+def snapshots(run, count):
+    """[Snapshot] of the run, rising: the first one, which is of an untrained theta, and the last one of them all.
+
+    Where there are more than `count`, those between that are nearest to even spacing of the logarithms of their steps.
+    Raises InputError for fewer than FEWEST, for a file that is no theta, and without the run's log, which has the hours.
+    """
+    paths = {int(path.stem[6:]): path for path in Path(run or "runs").glob("thetas/theta-*.npz") if path.stem[6:].isdecimal()}
+    if len(paths) < FEWEST:
+        raise InputError(f"{f'--run {run}: {len(paths)}' if run else 'no run with'} snapshots of theta; meta-train with "
+                         f"{WANTED} and give --run runs/NAME")
+    log, = read_metrics(run, TRAINING)
+    steps, seconds = ([record[key] for record in log] for key in ("step", "seconds"))
+    hours = lambda step: seconds[max(1, np.searchsorted(steps, step)) - 1] / 3600 if step else 0.0
+    return [Snapshot(step, hours(step), open_rule(paths[step])) for step in spread(sorted(paths), count)]
+
+
+def spread(steps, count):
+    """`count` of the rising numbers `steps`, or all: the first, the last, and geometrically spaced ones between."""
+    if len(steps) <= count:
+        return steps
+    first, *left = steps
+    chosen = [first]
+    for target in np.geomspace(left[-1], max(left[0], 1), count - 1):
+        chosen.append(left.pop(int(np.argmin(np.abs(np.log(np.array(left) / target))))))
+    return sorted(chosen)
+
+
+def chosen_step(run):
+    """The meta-step of the run's theta.npz, which did best in validation; without one, its newest."""
+    log, scored = read_metrics(run, TRAINING, ("score", "step"))
+    return 1 + (max(scored, key=lambda record: record["score"]) if scored else log[-1])["step"]
+
+
+def updates(given, papers, lr):
+    """So many updates as are given; else as many as the paper's in inner time, steps x lr, W being a moving average."""
+    return given or max(1, round(papers * PAPER["lr"] / lr))
+
+
+def in_words(steps, lr):
+    """A number of updates as a figure prints it."""
+    return f"{steps} inner steps (x lr {lr:g} = {steps * lr:.3g})"
