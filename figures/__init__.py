@@ -18,6 +18,8 @@ FIGURES = (
     Entry("fig4-datasets", "fig4_datasets", "Fig. 4 left", "accuracy on data sets never met, beside VAE and supervised"),
     Entry("comparison", "comparison", "Fig. 4 left", "accuracy of several rules and baselines on several data sets"),
     Entry("learning-curve", "learning_curve", "workshop 1", "accuracy against inner steps of a rule, with baselines"),
+    Entry("fig3", "fig3", "Fig. 3, App. 3", "J over hours of meta-training, and of thetas of a run on single data sets"),
+    Entry("fig4-imdb", "fig4_imdb", "Fig. 4 right", "from images to text: accuracy and J on IMDB, early and late thetas"),
     Entry("fig6-filters", "fig6_filters", "Fig. 6 left", "first-layer filters over meta-training, for thetas of a run"),
     Entry("fig6-manifold", "fig6_manifold", "Fig. 6 right", "outputs before and after the rule, and the dimensions they fill"),
     Entry("stability", "stability", "", "J and accuracy after 10 to 3,000 updates of narrow and wide base models"),

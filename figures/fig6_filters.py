@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import unsup_meta as um
-from figures.snapshots import in_words, run_setting, snapshots, updates
-from ops.data import load_dataset
+from figures.snapshots import in_words, loaded, run_setting, snapshots, updates
 from ops.errors import InputError
 from ops.scoring.flags import data_names, setting
 from ops.scoring.methods import Learned
@@ -53,7 +52,7 @@ def cells(settings):
 def measure(cell):
     """{"filters": `packed` of the first ones, "shape" [c, h, w], "template", "locality": means over all N^1 filters}."""
     rule, settings = Learned(**cell["rule"]), ScoreSettings(seed=cell["seed"], permute=cell["permute"])
-    dataset = load_dataset(cell["data"], cell["data_dir"])
+    dataset = loaded(cell["data"], cell["data_dir"])
     shuffled = ordered(dataset, settings, 0)
     inputs, dtype = dataset.x_train.shape[1], rule.theta["merge"].dtype
     phi = um.init_phi(settings.stream(PHI, 0), [inputs, *HIDDEN_AND_OUTPUT], dtype)
