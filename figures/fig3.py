@@ -1,4 +1,4 @@
-"""Meta-training curves (Fig. 3, App. Fig. 3): J over hours of meta-training, and on single data sets of thetas on the way."""
+"""Meta-training curves (Fig. 3, App. 3): J over hours of meta-training, and of thetas on the way on single data sets."""
 import json
 import textwrap
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from figures.snapshots import chosen_step, in_words, loaded, run_setting, snapsh
 from ops.errors import InputError
 from ops.scoring.flags import data_names, setting
 from ops.scoring.methods import Learned
-from ops.scoring.objective import PAIRS, labelled_pairs, objectives
+from ops.scoring.objective import labelled_pairs, objectives
 from ops.scoring.score import data_of
 from ops.scoring.settings import BATCHES, DRAWS, PHI, DataSettings, ScoreSettings
 
 PAPERS_STEPS = 3_000
-TITLES = {"imagenet16-heldout": "Mini ImageNet, held-out classes", "letters": "Alphabet", "cifar10": "Mini CIFAR-10",
+TITLES = {"letters": "Alphabet", "cifar10": "Mini CIFAR-10", "imagenet16-heldout": "Mini ImageNet Test",
           "mnist14": "Tiny MNIST", "fashion14": "Tiny Fashion-MNIST", "imdb": "IMDB"}
 TRAINED, TEST = "#1b9e77", "#7570b3"  # sets that the run trains on, and others
 
@@ -27,8 +27,8 @@ class Settings:
     """A run, its thetas, and where they are measured."""
     run: str = run_setting()
     thetas: int = setting(10, "how many of its thetas", low=2, quick=6)
-    data: tuple = setting(("letters", "cifar10", "imagenet16-heldout", "mnist14", "fashion14", "imdb"), "data sets, comma "
-                          "separated", parse=data_names, many=True, quick=("letters", "mnist14", "fashion14"))
+    data: tuple = setting(tuple(TITLES), "data sets, comma separated", parse=data_names, many=True,
+                          quick=("letters", "mnist14", "fashion14"))
     inner_steps: int = setting(None, f"updates; else the paper's {PAPERS_STEPS:,} in inner time, steps x lr", low=1)
     seeds: int = setting(2, "base models", low=1)
     seed: int = setting(0, "seed of all random numbers", low=0)
@@ -48,7 +48,7 @@ def cells(settings):
 
 
 def measure(cell):
-    """J [PAIRS] of a fresh phi after the updates, at most 10-way, 10 labelled examples per class."""
+    """J [pairs] of a fresh phi after the updates, at most 10-way, 10 labelled examples per class."""
     rule, settings, data = Learned(**cell["rule"]), ScoreSettings(seed=cell["seed"]), cell["data"]
     dataset, dtype = loaded(data["data"], data["data_dir"]), rule.theta["merge"].dtype
     pairs = labelled_pairs(dataset, settings.stream(DRAWS))
@@ -100,11 +100,12 @@ def _claim(log, panels):
     J, half = np.array(log["J"]), np.array(log["hours"]) > log["hours"][-1] / 2
     late, = np.where(half)
     third = max(1, len(late) // 3)
-    claim = {"training J still falls in the second half of the run": bool(J[late[-third:]].mean() < J[late[:third]].mean())}
+    falls = bool(J[late[-third:]].mean() < J[late[:third]].mean())
+    claim = {"training J still falls in the second half of the run": falls}
     for panel in (panel for panel in panels if "error" not in panel):
         turned = panel["above"] > 2 * panel["sem"]
         if panel["data"] in ("mnist14", "fashion14"):
-            claim[f"{panel['title']}: J does not rise again (the last theta's is the lowest, within 2 standard errors)"] = not turned
+            claim[f"{panel['title']}: J does not rise again (by 2 standard errors)"] = not turned
         elif panel["data"] == "imdb":
             claim["IMDB: J turns and rises"] = turned
     return claim
@@ -123,7 +124,7 @@ def words(numbers):
 
 
 def draw(numbers):
-    """What `numbers` gives -> a Matplotlib Figure: training J at the left, then a panel for each set, with a common y."""
+    """What `numbers` gives -> a Matplotlib Figure: training J at the left, a panel for each set, with a common y."""
     from matplotlib.figure import Figure
     log, panels = numbers["log"], numbers["panels"]
     columns = -(-len(panels) // 2)
@@ -133,14 +134,15 @@ def draw(numbers):
     low, high = (np.add(log["J"], sign * np.array(log["J_sd"])) for sign in (-1, 1))
     axes.fill_between(log["hours"], low, high, color=TRAINED, alpha=0.2, linewidth=0)
     axes.plot(log["hours"], log["J"], color=TRAINED, linewidth=1.5)
-    axes.set_title("all training tasks,\nrolling average of 25 meta-steps", fontsize=11)
+    axes.set_title(f"all training tasks,\nmean and sd of {training_curves.WINDOW} meta-steps", fontsize=11)
     axes.set_ylabel("meta-objective J", fontsize=11)
     shown = right.subplots(2, columns, squeeze=False, sharey=True, sharex=True)
     for place in shown.flat[len(panels):]:
         place.set_visible(False)
     for place, panel in zip(shown.flat, panels):
         colour = TRAINED if panel["trained"] else TEST
-        place.set_title(f"{panel['title']}\n({'training' if panel['trained'] else 'test'} set)", fontsize=10, color=colour)
+        kind = "training set" if panel["trained"] else "test set"
+        place.set_title(f"{panel['title']}\n({kind})", fontsize=10, color=colour)
         if "error" in panel:
             place.text(0.5, 0.5, textwrap.fill(panel["error"], 30), ha="center", va="center", fontsize=7,
                        transform=place.transAxes)

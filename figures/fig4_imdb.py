@@ -1,4 +1,4 @@
-"""From images to text (Fig. 4 right): accuracy and J on IMDB against inner steps, for thetas early and late in a run."""
+"""From images to text (Fig. 4 right): accuracy and J on IMDB against inner steps, of early and late thetas of a run."""
 import textwrap
 from dataclasses import dataclass
 
@@ -89,9 +89,8 @@ def measure(cell):
 def numbers(settings, results):
     """{"time": words, "data", "thetas": [...], "raw": {what: mean}, "claim"}, or "error" and no thetas.
 
-    A theta: "step", "hours", "times" and {"accuracy", "J"}: {"mean", "sem": [times]}, over runs; "bold" "early", "late" or
-    None.  In the claim: what the early and the late theta gain in accuracy over random start, in points and relative to it,
-    each with its standard error, and by how much the early one is ahead.
+    A theta: "step", "hours", "times", "accuracy" and "J" {"mean", "sem": [times]} over runs, "bold" "early", "late" or
+    None.  In the claim: what early and late theta gain in accuracy over random start, in itself and relative to it.
     """
     cell, found = results[-1].cell, {"data": settings.data, "runs": settings.runs, "thetas": []}
     if error := next((result.error for result in results if result.error), cell.get("missing")):
@@ -111,7 +110,7 @@ def numbers(settings, results):
         times = next(result.cell["times"] for result in results if result.cell.get("step") == step)
         found["thetas"].append({"step": step, "hours": hours[step], "times": times} | curve | {
             "bold": "late" if step == late else "early" if step == early else None})
-    gains = {name: (values[step][:, -1, 0] - values[step][:, 0, 0]) for name, step in (("early", early), ("late", late))}
+    gains = {name: values[step][:, -1, 0] - values[step][:, 0, 0] for name, step in (("early", early), ("late", late))}
     start = values[late][:, 0, 0].mean()
     claim = {f"gain of the {name} theta": {"points": gain.mean(), "relative": gain.mean() / start, "sem": _sem(gain)}
              for name, gain in gains.items()}
@@ -135,7 +134,8 @@ def words(numbers):
     """What early and late thetas gain, and the claims."""
     if "error" in numbers:
         return numbers["error"]
-    lines = [f"after {numbers['time']}: random start {numbers['random start']:.3f}, raw inputs {numbers['raw']['accuracy']:.3f}"]
+    lines = [f"after {numbers['time']}: random start {numbers['random start']:.3f}, "
+             f"raw inputs {numbers['raw']['accuracy']:.3f}"]
     for name, found in numbers["claim"].items():
         lines.append(f"{name}: " + (f"{100 * found['points']:+.1f} +- {100 * found['sem']:.1f} points of accuracy, "
                                     f"{found['relative']:+.1%} of random start's" if isinstance(found, dict) else
@@ -166,7 +166,8 @@ def draw(numbers):
         axes.grid(alpha=0.3)
     if "error" not in numbers:
         figure.axes[0].axhline(0.5, color="black", linestyle=":", linewidth=1, label="chance")
-        figure.axes[0].legend(fontsize=9)
-    figure.suptitle(f"{numbers['data'].upper()}{', ' + numbers['time'] if 'time' in numbers else ''}; mean and standard error of {numbers['runs']} runs",
-                    fontsize=11)
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=10, frameon=False)
+    figure.suptitle(f"{numbers['data'].upper()}, {numbers.get('time', 'not here')}; "
+                    f"mean and standard error of {numbers['runs']} runs", fontsize=11)
     return figure

@@ -1,4 +1,4 @@
-"""First-layer filters over meta-training (Fig. 6 left, App. Fig. 2): a row a data set, a pane a theta, later and later."""
+"""First-layer filters over meta-training (Fig. 6 left, App. 2): a row a data set, a pane a theta, later and later."""
 import base64
 import textwrap
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ def cells(settings):
 
 
 def measure(cell):
-    """{"filters": `packed` of the first ones, "shape" [c, h, w], "template", "locality": means over all N^1 filters}."""
+    """{"filters": `packed` of the first ones, "shape" [c, h, w], "template", "locality": means over all filters}."""
     rule, settings = Learned(**cell["rule"]), ScoreSettings(seed=cell["seed"], permute=cell["permute"])
     dataset = loaded(cell["data"], cell["data_dir"])
     shuffled = ordered(dataset, settings, 0)
@@ -87,7 +87,7 @@ def template_score(filters, images):
 
 
 def locality(filters):
-    """Share of a filter's squared weight inside its best WINDOW x WINDOW window; filters [n, c, h, w], mean over them."""
+    """Share of a filter's squared weight in its best WINDOW x WINDOW window; mean over filters [n, c, h, w]."""
     squares = (np.asarray(filters, np.float64) ** 2).sum(axis=1)
     windows = np.lib.stride_tricks.sliding_window_view(squares, (WINDOW, WINDOW), axis=(1, 2)).sum(axis=(3, 4))
     return float((windows.max(axis=(1, 2)) / np.maximum(squares.sum(axis=(1, 2)), 1e-30)).mean())
@@ -152,8 +152,10 @@ def draw(numbers):
                         interpolation="nearest")
             axes.set_xlabel(f"T {pane['template']:.2f}  L {pane['locality']:.2f}", fontsize=11)
     for axes, pane in zip(panels[0], titled):
-        axes.set_title("untrained" if pane["step"] == 0 else f"step {pane['step']:,}\n{pane['hours']:.2g} h", fontsize=11)
-    figure.suptitle(f"filters of the first layer, units 1 to {ROWS ** 2}, after {numbers['time']} by later and later thetas;\n"
+        trained = f"step {pane['step']:,}\n{pane['hours']:.2g} h"
+        axes.set_title(trained if pane["step"] else "untrained", fontsize=11)
+    figure.suptitle(f"filters of the first layer, units 1 to {ROWS ** 2}, after {numbers['time']} by later and later "
+                    "thetas;\n"
                     f"T: largest |cosine| with a training image; L: share of squared weight in the best "
                     f"{WINDOW}x{WINDOW} window", fontsize=11)
     return figure

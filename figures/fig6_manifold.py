@@ -1,4 +1,4 @@
-"""What happens to a manifold (Fig. 6 centre and right): outputs before and after the rule, and how many dimensions they fill."""
+"""What happens to a manifold (Fig. 6 right): outputs before and after the rule, how many dimensions they fill."""
 import textwrap
 from dataclasses import dataclass
 
@@ -99,8 +99,8 @@ def numbers(settings, results):
         moons, mnist = (panel["after"]["components"] for panel in panels)
         found["claim"] = {"moons need few components, MNIST more, both far fewer than 32": moons < mnist <= FEW}
     found.setdefault("claim", {}).update(
-        {f"{panel['title']}: accuracy rises by more than 2 standard errors": panel["gain"]["mean"] > 2 * panel["gain"]["sem"]
-         for panel in panels if "error" not in panel})
+        {f"{panel['title']}: accuracy rises by more than 2 standard errors":
+         panel["gain"]["mean"] > 2 * panel["gain"]["sem"] for panel in panels if "error" not in panel})
     return found
 
 
@@ -117,7 +117,7 @@ def words(numbers):
 
 
 def draw(numbers):
-    """What `numbers` gives -> a Matplotlib Figure: a row of scatter plots for each set, the variance curves at the right."""
+    """What `numbers` gives -> a Matplotlib Figure: a row of scatter plots for each set, at the right variance curves."""
     from matplotlib.figure import Figure
     figure = Figure(figsize=(12.5, 6.4), dpi=120, layout="constrained")
     grid = figure.add_gridspec(2, 4)
@@ -146,7 +146,8 @@ def _scatter(axes, panel, when):
     points, labels = np.array(panel[when]["points"]), np.array(panel["labels"])
     colours = ("#d62728", "#1f77b4") if labels.max() < 2 else [f"C{digit}" for digit in range(10)]
     axes.scatter(*points.T, c=[colours[label] for label in labels], s=5, linewidths=0, alpha=0.8, depthshade=False)
-    axes.set_title(f"{panel['title']}, {when} the rule\n10-shot accuracy {panel[when]['accuracy']['mean']:.2f}", fontsize=10)
+    accuracy = panel[when]["accuracy"]["mean"]
+    axes.set_title(f"{panel['title']}, {when} the rule\n10-shot accuracy {accuracy:.2f}", fontsize=10)
     axes.set(xticklabels=[], yticklabels=[], zticklabels=[])
     axes.set_xlabel("PC 1", labelpad=-12, fontsize=8)
     axes.set_ylabel("PC 2", labelpad=-12, fontsize=8)

@@ -1,4 +1,4 @@
-"""What the papers' figures need of a run of train.py: its thetas on the way, and so many updates as the paper's by time.
+"""What the papers' figures need of a run of train.py: its thetas on the way; and how many updates are as the paper's.
 
 Thetas lie in runs/NAME/thetas/theta-STEP.npz, see --snapshot-steps and --snapshot-growth of train.py.
 """
@@ -48,10 +48,11 @@ def snapshots(run, count):
     Where there are more than `count`, those between that are nearest to even spacing of the logarithms of their steps.
     Raises InputError for fewer than FEWEST, for a file that is no theta, and without the run's log, which has the hours.
     """
-    paths = {int(path.stem[6:]): path for path in Path(run or "runs").glob("thetas/theta-*.npz") if path.stem[6:].isdecimal()}
+    found = Path(run or "runs").glob("thetas/theta-*.npz")
+    paths = {int(path.stem[6:]): path for path in found if path.stem[6:].isdecimal()}
     if len(paths) < FEWEST:
-        raise InputError(f"{f'--run {run}: {len(paths)}' if run else 'no run with'} snapshots of theta; meta-train with "
-                         f"{WANTED} and give --run runs/NAME")
+        raise InputError(f"{f'--run {run}: {len(paths)}' if run else 'no run in runs/ with'} snapshots of theta; "
+                         f"meta-train with {WANTED} and give --run runs/NAME")
     log, = read_metrics(run, TRAINING)
     steps, seconds = ([record[key] for record in log] for key in ("step", "seconds"))
     hours = lambda step: seconds[max(1, np.searchsorted(steps, step)) - 1] / 3600 if step else 0.0

@@ -31,6 +31,8 @@ def objectives(phi, xa, ya, xb, yb):
         return np.array([um.meta_objective(phi, *pair, RIDGE) for pair in zip(xa, ya, xb, yb)])
     found = []
     for a, t, b, s in zip(xa, ya, xb, yb):
-        p = um.with_ones(b) @ um.solve_ridge(um.with_ones(a), um.normalise_targets(t), RIDGE)
+        A = um.with_ones(a)
+        gram = A @ A.T + RIDGE * np.eye(len(A), dtype=A.dtype)  # (A'A + r I)^-1 A' y = A' (AA' + r I)^-1 y, and K < N0
+        p = um.with_ones(b) @ (A.T @ np.linalg.solve(gram, um.normalise_targets(t)))
         found.append(um.prediction_error(p, um.normalise_targets(s)))
     return np.array(found)

@@ -50,8 +50,8 @@ def made(name, folder, *flags, code=0):
 
 
 @pytest.mark.parametrize("steps, count, chosen", [
-    ([0, 500, 1000], 8, [0, 500, 1000]), (list(range(0, 64001, 500)), 8, [0, 500, 1000, 2500, 5500, 12500, 28500, 64000]),
-    ([0, 1, 2, 3, 100], 3, [0, 1, 100]), ([0, 1, 2, 3], 2, [0, 3])])
+    ([0, 500, 1000], 8, [0, 500, 1000]), ([0, 1, 2, 3, 100], 3, [0, 1, 100]), ([0, 1, 2, 3], 2, [0, 3]),
+    (list(range(0, 64001, 500)), 8, [0, 500, 1000, 2500, 5500, 12500, 28500, 64000])])
 def test_thetas_are_the_first_the_last_and_geometrically_spaced_ones(steps, count, chosen):
     assert snapshots.spread(list(steps), count) == chosen
 
@@ -65,14 +65,16 @@ def test_a_runs_thetas_are_told_by_meta_steps_and_hours(run):
 
 def test_updates_are_as_many_as_the_papers_in_inner_time():
     assert [snapshots.updates(None, 10_000, lr) for lr in (3e-4, 3e-3, 3e-2, 9)] == [10_000, 1_000, 100, 1]
-    assert snapshots.updates(7, 10_000, 3e-4) == 7 and snapshots.in_words(100, 0.03) == "100 inner steps (x lr 0.03 = 3)"
+    assert snapshots.updates(7, 10_000, 3e-4) == 7
+    assert snapshots.in_words(100, 0.03) == "100 inner steps (x lr 0.03 = 3)"
 
 
 @pytest.mark.parametrize("name", ["fig3", "fig4-imdb", "fig6-filters"])
 def test_without_snapshots_it_says_what_to_run(tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path)
     for flags in ([], ["--run", "nowhere"]):
-        refused_command(capsys, ["figure", name, "--folder", "out", *flags], ["train.py", "--snapshot-steps", "--run", *flags[1:]])
+        words = ["train.py", "--snapshot-steps", "--run", *flags[1:]]
+        refused_command(capsys, ["figure", name, "--folder", "out", *flags], words)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -101,8 +103,13 @@ def test_J_is_the_meta_objective_of_each_pair_and_low_where_classes_are_told_apa
     phi = um.init_phi(rng(3), [6, 20, 8])
     pairs = labelled_pairs(labelled(0.5), rng(), pairs=5)
     assert objectives(phi, *pairs).mean() == pytest.approx(float(um.meta_objective(phi, *pairs)), abs=1e-5)
-    raw, noise = (objectives(None, *labelled_pairs(labelled(spread, 3), rng(), pairs=5)).mean() for spread in (0.1, 500.0))
+    raw, noise = (objectives(None, *labelled_pairs(labelled(spread, 3), rng(), pairs=5)).mean()
+                  for spread in (0.1, 500.0))
     assert raw < 0.5 and noise > 1.5
+    xa, ya, xb, yb = pairs
+    p = um.with_ones(xb) @ um.solve_ridge(um.with_ones(xa), um.normalise_targets(ya), 0.1)
+    expected = float(um.prediction_error(p, um.normalise_targets(yb)))
+    assert objectives(None, *pairs).mean() == pytest.approx(expected, abs=1e-4)
 
 
 # --- Filters --------------------------------------------------------------------------------------
@@ -158,16 +165,18 @@ def imdb_results(gains, runs=4):
     """Results of thetas {step: gain in accuracy of each run}; hours are hundredths of meta-steps."""
     found = [Result({"name": "", "seed": k}, [[0.6, 1.5]], None, 0) for k in range(runs)]
     for step, gain in gains.items():
-        found += [Result({"name": "", "seed": k, "step": step, "hours": step / 100, "times": [0, 50], "rule": {"lr": 0.03}},
-                         [[0.5, 2.0], [0.5 + gain[k], 1.9]], None, 0) for k in range(runs)]
+        theta = {"step": step, "hours": step / 100, "times": [0, 50], "rule": {"lr": 0.03}}
+        found += [Result({"name": "", "seed": k} | theta, [[0.5, 2.0], [0.5 + gain[k], 1.9]], None, 0)
+                  for k in range(runs)]
     return found
 
 
 def test_the_early_theta_is_that_of_15_percent_and_gains_are_over_random_start():
-    results = imdb_results({0: [0] * 4, 40: [0] * 4, 160: [0.06, 0.05, 0.05, 0.04], 400: [0] * 4, 1000: [0.01, -0.01] * 2})
+    gains = {0: [0] * 4, 40: [0] * 4, 160: [0.06, 0.05, 0.05, 0.04], 400: [0] * 4, 1000: [0.01, -0.01] * 2}
+    results = imdb_results(gains)
     found = fig4_imdb.numbers(fig4_imdb.Settings(runs=4), results)
-    assert {theta["step"]: theta["bold"] for theta in found["thetas"]} == {0: None, 40: None, 160: "early", 400: None,
-                                                                           1000: "late"}
+    bold = {theta["step"]: theta["bold"] for theta in found["thetas"]}
+    assert bold == {0: None, 40: None, 160: "early", 400: None, 1000: "late"}
     early = found["claim"]["gain of the early theta"]
     assert early["points"] == pytest.approx(0.05) and early["relative"] == pytest.approx(0.1)
     assert early["sem"] == pytest.approx(np.std([0.06, 0.05, 0.05, 0.04], ddof=1) / 2)
@@ -198,7 +207,8 @@ def test_reviews_that_are_not_there_are_named(run, tmp_path, capsys):
 
 
 def test_J_of_thetas_is_set_against_hours_beside_the_log(run, tmp_path):
-    found = made("fig3", tmp_path, "--run", run, "--thetas", 3, "--data", "letters,mnist14", "--inner-steps", 1, "--seeds", 1)
+    found = made("fig3", tmp_path, "--run", run, "--thetas", 3, "--data", "letters,mnist14", "--inner-steps", 1,
+                 "--seeds", 1)
     assert found["chosen"]["step"] == 200 and found["chosen"]["hours"] == pytest.approx(2, abs=0.02)
     assert [panel["trained"] for panel in found["panels"]] == [True, False]
     assert all(panel["hours"] == pytest.approx([0, 0.04, 4]) and len(panel["J"]) == 3 for panel in found["panels"])
@@ -215,8 +225,8 @@ def test_J_turns_where_the_last_theta_is_clearly_above_the_lowest(run):
     results = []
     for name, levels in (("mnist14", (2, 1.5, 1.2)), ("imdb", (2, 1.7, 1.9)), ("cifar10", (2, 1.9, 1.8))):
         for i, level in enumerate(levels):
-            data, noise = {"data": name}, 0.05 * rng(i).normal(size=50)
-            results.append(Result(cell | {"data": data, "step": 10 * i, "hours": i, "number": 0}, list(level + noise), None, 0))
+            mine = cell | {"data": {"data": name}, "step": 10 * i, "hours": i, "number": 0}
+            results.append(Result(mine, list(level + 0.05 * rng(i).normal(size=50)), None, 0))
     results[-1] = results[-1]._replace(value=None, error="no such file")
     found = fig3.numbers(fig3.Settings(run=str(run)), results)
     assert found["claim"]["IMDB: J turns and rises"]
@@ -236,19 +246,22 @@ def test_shares_of_variance_are_those_of_principal_components():
 
 
 def test_the_manifold_before_and_after_the_rule(run, tmp_path, capsys):
-    found = made("fig6-manifold", tmp_path, "--theta", run / "thetas/theta-000000004.npz", "--inner-steps", 2, "--seeds", 2,
-                 "--points", 60)
-    assert [panel["title"] for panel in found["panels"]] == ["two moons", "MNIST, 14x14"] and "2 inner steps" in found["time"]
+    theta = run / "thetas/theta-000000004.npz"
+    found = made("fig6-manifold", tmp_path, "--theta", theta, "--inner-steps", 2, "--seeds", 2, "--points", 60)
+    assert [panel["title"] for panel in found["panels"]] == ["two moons", "MNIST, 14x14"]
+    assert "2 inner steps" in found["time"]
     for panel in found["panels"]:
         assert np.shape(panel["after"]["points"]) == (60, 3) and len(panel["labels"]) == 60
         assert panel["before"]["shares"] != panel["after"]["shares"] and panel["after"]["accuracy"]["n"] == 40
-        assert panel["gain"]["mean"] == pytest.approx(panel["after"]["accuracy"]["mean"] - panel["before"]["accuracy"]["mean"])
+        before, after = (panel[when]["accuracy"]["mean"] for when in ("before", "after"))
+        assert panel["gain"]["mean"] == pytest.approx(after - before)
     assert len(found["claim"]) == 3 and "components for 95%" in capsys.readouterr().out
     figure = fig6_manifold.draw(found)
     assert len(figure.axes) == 5 and sum(len(line.get_xdata()) == 32 for line in figure.axes[0].lines) == 5
 
 
-@pytest.mark.parametrize("flags, words", [(["--data", "imdb"], ["imdb", "no images"]), (["--thetas", "1"], ["--thetas is 1"]),
-                                          (["--inner-steps", "0"], ["--inner-steps is 0"])], ids=as_id)
+@pytest.mark.parametrize("flags, words", [
+    (["--data", "imdb"], ["imdb", "no images"]), (["--thetas", "1"], ["--thetas is 1"]),
+    (["--inner-steps", "0"], ["--inner-steps is 0"])], ids=as_id)
 def test_what_filters_cannot_do_is_one_line(run, tmp_path, capsys, flags, words):
     refused_command(capsys, ["figure", "fig6-filters", "--run", str(run), "--folder", str(tmp_path), *flags], words)
