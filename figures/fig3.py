@@ -139,8 +139,9 @@ def draw(numbers):
     shown = right.subplots(2, columns, squeeze=False, sharey=True, sharex=True)
     for place in shown.flat[len(panels):]:
         place.set_visible(False)
-    for place, panel in zip(shown.flat, panels):
+    for i, (place, panel) in enumerate(zip(shown.flat, panels)):
         colour = TRAINED if panel["trained"] else TEST
+        place.tick_params(labelbottom=i + columns >= len(panels))
         kind = "training set" if panel["trained"] else "test set"
         place.set_title(f"{panel['title']}\n({kind})", fontsize=10, color=colour)
         if "error" in panel:

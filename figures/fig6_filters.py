@@ -80,9 +80,15 @@ def unpacked(text, shape):
 
 
 def template_score(filters, images):
-    """Largest absolute cosine of a filter [n, N0] with any of the images [m, N0], centred; mean over filters."""
+    """Largest absolute cosine of a filter [n, N0] with any of the images [m, N0], centred; mean over filters.
+
+    Images are less their mean image, then they and the filters less their own mean: an even filter is no template.
+    """
+    def unit(x):
+        x = x - x.mean(axis=1, keepdims=True)
+        return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30)
+
     centred = images - images.mean(axis=0, dtype=np.float64)
-    unit = lambda x: x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30)
     return float(np.abs(unit(filters) @ unit(centred).T).max(axis=1).mean())
 
 

@@ -118,7 +118,8 @@ def test_J_is_the_meta_objective_of_each_pair_and_low_where_classes_are_told_apa
 def test_an_image_is_a_template_and_a_patch_is_local():
     images = rng().normal(size=(50, 36))
     centred = images - images.mean(axis=0)
-    assert fig6_filters.template_score(np.stack([centred[3], -2 * centred[7]]), images) == pytest.approx(1)
+    assert fig6_filters.template_score(np.stack([centred[3], 5 - 2 * centred[7]]), images) == pytest.approx(1)
+    assert fig6_filters.template_score(np.ones((2, 36)), images + np.linspace(0, 9, 50)[:, None]) < 1e-6
     patch = np.zeros((1, 3, 9, 9))
     patch[0, :, 2:7, 3:8] = rng().normal(size=(3, 5, 5))
     assert fig6_filters.locality(patch) == pytest.approx(1)
