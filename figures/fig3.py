@@ -8,7 +8,7 @@ import numpy as np
 
 import unsup_meta as um
 from figures import training_curves
-from figures.snapshots import chosen_step, in_words, loaded, run_setting, snapshots, updates
+from figures.snapshots import chosen, in_words, loaded, run_setting, snapshots, updates
 from ops.errors import InputError
 from ops.scoring.flags import data_names, setting
 from ops.scoring.methods import Learned
@@ -66,7 +66,6 @@ def numbers(settings, results):
     difference over common pairs; or "title" and "error".
     """
     log = training_curves.measure({"run": settings.run})
-    step = chosen_step(settings.run)
     panels, trained = [], _trained(settings.run)
     for name in dict.fromkeys(result.cell["data"]["data"] for result in results):
         mine = [result for result in results if result.cell["data"]["data"] == name]
@@ -82,9 +81,8 @@ def numbers(settings, results):
             "sd": values.std(axis=1).tolist(), "lowest": list(hours.values())[lowest],
             "above": float(differences.mean()), "sem": float(differences.std(ddof=1) / np.sqrt(len(differences)))})
     cell = results[0].cell
-    return {"time": in_words(cell["updates"], cell["rule"]["lr"]), "log": log, "chosen": {
-        "step": step, "hours": float(np.interp(step, [0, *log["steps"]], [0, *log["hours"]]))}, "panels": panels,
-        "claim": _claim(log, panels)}
+    return {"time": in_words(cell["updates"], cell["rule"]["lr"]), "log": log,
+            "chosen": chosen(settings.run), "panels": panels, "claim": _claim(log, panels)}
 
 
 def _trained(run):

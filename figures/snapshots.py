@@ -54,9 +54,13 @@ def snapshots(run, count):
         raise InputError(f"{f'--run {run}: {len(paths)}' if run else 'no run in runs/ with'} snapshots of theta; "
                          f"meta-train with {WANTED} and give --run runs/NAME")
     log, = read_metrics(run, TRAINING)
-    steps, seconds = ([record[key] for record in log] for key in ("step", "seconds"))
-    hours = lambda step: seconds[max(1, np.searchsorted(steps, step)) - 1] / 3600 if step else 0.0
-    return [Snapshot(step, hours(step), open_rule(paths[step])) for step in spread(sorted(paths), count)]
+    return [Snapshot(step, hours(log, step), open_rule(paths[step])) for step in spread(sorted(paths), count)]
+
+
+def hours(log, step):
+    """Hours that so many meta-steps took, from the log's records."""
+    done = int(np.searchsorted([record["step"] for record in log], step))
+    return log[done - 1]["seconds"] / 3600 if done else 0.0
 
 
 def spread(steps, count):
@@ -70,10 +74,11 @@ def spread(steps, count):
     return sorted(chosen)
 
 
-def chosen_step(run):
-    """The meta-step of the run's theta.npz, which did best in validation; without one, its newest."""
+def chosen(run):
+    """{"step", "hours"} of the run's theta.npz, which did best in validation; without one, its newest."""
     log, scored = read_metrics(run, TRAINING, ("score", "step"))
-    return 1 + (max(scored, key=lambda record: record["score"]) if scored else log[-1])["step"]
+    step = 1 + (max(scored, key=lambda record: record["score"]) if scored else log[-1])["step"]
+    return {"step": step, "hours": hours(log, step)}
 
 
 def updates(given, papers, lr):
