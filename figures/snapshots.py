@@ -17,7 +17,7 @@ from ops.scoring.methods.base_model import PAPER
 
 FEWEST = 2
 loaded = functools.lru_cache(maxsize=1)(load_dataset)  # one data set is in memory at a time
-WANTED = "`python train.py --name NAME --snapshot-steps 10 --snapshot-growth 1.5`"
+WANTED = "`python train.py --name NAME --snapshot-steps 2 --snapshot-growth 1.5`"
 
 
 class Snapshot(NamedTuple):
