@@ -21,7 +21,7 @@ FIGURES = (
     Entry("fig3", "fig3", "Fig. 3, App. 3", "J over hours of meta-training, and of thetas of a run on single data sets"),
     Entry("fig4-imdb", "fig4_imdb", "Fig. 4 right", "from images to text: accuracy and J on IMDB, early and late thetas"),
     Entry("fig6-filters", "fig6_filters", "Fig. 6 left", "first-layer filters over meta-training, for thetas of a run"),
-    Entry("fig6-manifold", "fig6_manifold", "Fig. 6 right", "outputs before and after the rule, and the dimensions they fill"),
+    Entry("fig6-manifold", "fig6_manifold", "Fig. 6 right", "outputs before and after the rule, the dimensions they fill"),
     Entry("stability", "stability", "", "J and accuracy after 10 to 3,000 updates of narrow and wide base models"),
     Entry("suite-ranking", "suite_ranking", "", "how each set of the validation suite ranks thetas of several runs"),
     Entry("experiments", "experiments", "", "the log of meta-training runs, with their scores; adds runs to it"),
