@@ -146,9 +146,9 @@ class Config:
     checkpoint_minutes: float = setting(2.0, "minutes between checkpoints", low=0)
     checkpoint_steps: int = setting(0, "meta-steps between checkpoints, besides; 0 for the clock alone", low=0)
     keep_checkpoints: int = setting(2, "how many checkpoints are kept", low=1)
-    snapshot_steps: int = setting(0, "meta-steps from the untrained theta to the next averaged one kept in thetas/; 0 "
+    snapshot_steps: int = setting(2, "meta-steps from the untrained theta to the next averaged one kept in thetas/; 0 "
                                      "for none", low=0)
-    snapshot_growth: float = setting(1.0, "... and from each kept theta to the next this many times as many; 1: as many",
+    snapshot_growth: float = setting(1.5, "... and from each kept theta to the next this many times as many; 1: as many",
                                      low=1)
     validate_steps: int = setting(20, "meta-steps between scores on the validation suite; 0 for never", low=0)
     validate_sets: sets_of_suite = setting(tuple(SETS), "its sets, separated by commas; what this machine lacks is left "

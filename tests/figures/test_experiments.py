@@ -40,16 +40,16 @@ def place(tmp_path):
 
 
 def test_a_run_is_what_its_folder_says(tmp_path, add, capsys):
-    folder = run(tmp_path / "runs" / "wide", [9.0, 9.0, 9.0, 9.0, 0.25, 0.0, 0.125], seed=7, max_units=96, lr=1e-2,
+    folder = run(tmp_path / "runs" / "wide", [9.0, 9.0, 9.0, 9.0, 0.25, 0.0, 0.125], seed=7, max_units=90, lr=1e-2,
                  init_theta="/home/me/runs/a/theta.npz")
     row, = add(folder, "--hypothesis", "wide | fast")["runs"]
     assert row == {
         "name": "wide", "hypothesis": "wide | fast", "seed": 7, "cores": 3, "minutes": 10.5, "meta_steps": 7,
-        "settings": {"lr": 0.01, "max_units": 96, "init_theta": "a/theta.npz"}, "score": 0.125, "low": 0.0, "high": 0.25,
+        "settings": {"lr": 0.01, "max_units": 90, "init_theta": "a/theta.npz"}, "score": 0.125, "low": 0.0, "high": 0.25,
         "move": 0.25, "sets": {"letters": pytest.approx(0.225), "vectors": pytest.approx(0.025)}}
     assert str(tmp_path) not in (tmp_path / "experiments.json").read_text()
     line = capsys.readouterr().out.splitlines()[2]
-    assert line == ("| wide | wide / fast | `--lr 0.01` `--max-units 96` `--init-theta a/theta.npz` | 7 | 10 x 3 | 7 "
+    assert line == ("| wide | wide / fast | `--lr 0.01` `--max-units 90` `--init-theta a/theta.npz` | 7 | 10 x 3 | 7 "
                     "| **+12.5** (+0.0 to +25.0) | 25.0 | +22.5 | +2.5 |")
 
 

@@ -16,7 +16,8 @@ TINY = {"tasks": "letters", "batch-size": 8, "hdims": 4, "delta": 3, "top": 4, "
         "max-units": 12, "max-layers": 4, "embedding": 8, "pairs": 1, "shots": 2, "unroll-start": "1,2",
         "unroll-end": "2,3", "unroll-growth": 4, "horizon-start": 4, "horizon-end": 6, "horizon-growth": 5,
         "horizon-shape": "normal", "lr": 3e-3, "meta-batch": 3, "live-tasks": 5, "steps": 6, "minutes": 0,
-        "validate-steps": 3, "validate-sets": "heldout-letters", "validate-times": "1,2"}
+        "validate-steps": 3, "validate-sets": "heldout-letters", "validate-times": "1,2",
+        "snapshot-steps": 0, "snapshot-growth": 1}
 LONG = dict(steps=30, validate_steps=0, live_tasks=6, pairs=2)
 ENDLESS = LONG | dict(steps=10 ** 6)
 
