@@ -9,8 +9,6 @@ import numpy as np
 
 from ops.workers import Job
 
-KEPT = 0.99  # decay of the running mean square of the norms of a set's gradients
-
 
 class _Accumulator:
     """What both modes share.
@@ -20,7 +18,6 @@ class _Accumulator:
 
     def __init__(self, config, workers, memory, live, note):
         self.config, self.workers, self.memory, self.live, self.note = config, workers, memory, live, note
-        self.squares = {}  # --equalise: {set of tasks: [gradients so far, running mean square of their norms]}
 
     def _job(self, name, task, step, version, theta_row, row):
         """The next segment of `task`: at theta `version`, which lies in `theta_row`, with the gradient to `row`."""
@@ -29,16 +26,9 @@ class _Accumulator:
             "step": step, "version": version, "theta_row": theta_row, "row": row})
 
     def _gradient(self, row, reply):
-        """The gradient in `row` as it is summed: by --segment-clip and --equalise; to be asked for once, in order."""
-        clip, scale = self.config.segment_clip, 1.0
-        if 0 < clip < reply["norm"]:
-            scale = clip / reply["norm"]
-        if self.config.equalise == "set":
-            mine = self.squares.setdefault(reply["set"], [0, 0.0])
-            mine[0] += 1
-            mine[1] += max(1 - KEPT, 1 / mine[0]) * ((scale * reply["norm"]) ** 2 - mine[1])
-            scale *= np.mean([square ** 0.5 for _, square in self.squares.values()]) / max(1e-12, mine[1] ** 0.5)
-        return self.memory["grads"][row] * np.float32(scale)
+        """The gradient in `row`, its norm at most --segment-clip, since one in a hundred is that of a hundred others."""
+        clip, norm = self.config.segment_clip, reply["norm"]
+        return self.memory["grads"][row] * np.float32(clip / norm if 0 < clip < norm else 1)
 
 
 class InStep(_Accumulator):

@@ -129,9 +129,7 @@ class Config:
     theta_decay: float = setting(0.98, "decay of theta's average, which validations score and theta.npz holds; at most "
                                        "(1 + t) / (10 + t) at step t; 0: no average", low=0, high=1)
     clip: float = setting(5.0, "largest global norm of a meta-step's gradient", above=0)
-    segment_clip: float = setting(0.0, "largest norm of a segment's gradient before it is averaged; 0: none", low=0)
-    equalise: str = setting("no", "set: each segment's gradient is divided by the running root mean square norm of "
-                                  "those of its set of tasks, times the mean of these", choices=("no", "set"))
+    segment_clip: float = setting(1.5, "largest norm of a segment's gradient before it is averaged; 0: none", low=0)
     steps: int = setting(1_000_000, "R, meta-steps at most", low=0)
     minutes: float = setting(4.5, "wall-clock minutes at most, this run; 0 for no limit", low=0)
     seed: int = setting(0, "every random stream is keyed by it", low=0, begins="the run")
@@ -171,8 +169,8 @@ PAPERS = dict(  # what both papers' presets share
     batch_size=128, hdims=64, delta=32, top=64, lr=3e-4, norm_eps=1.0, min_units=64, pairs=5, unroll_start=(2, 4),
     unroll_end=(8, 15), unroll_growth=50_000, horizon_start=20.0, horizon_end=20_000.0, horizon_growth=5_000,
     horizon_shape="normal", meta_batch=256, live_tasks=512, meta_lr=(3e-4, 1e-4, 2e-5),
-    meta_lr_boundaries=(100_000, 150_000), theta_decay=0.0, theta_start="random", steps=200_000, minutes=0.0, checkpoint_minutes=10.0,
-    validate_steps=200, validate_tasks=2, validate_times=(300, 1000))
+    meta_lr_boundaries=(100_000, 150_000), theta_decay=0.0, segment_clip=0.0, theta_start="random", steps=200_000,
+    minutes=0.0, checkpoint_minutes=10.0, validate_steps=200, validate_tasks=2, validate_times=(300, 1000))
 PRESETS = {
     "laptop": {},
     # The paper gives no probabilities for what comes on top: these are ours.

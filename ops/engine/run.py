@@ -49,8 +49,6 @@ class Run:
             for name in ("step", "failures", "elapsed", "best", "validated"):
                 setattr(self, name, state[name])
         self._open(resume, pools, arrays, *worker)
-        if resume:
-            self.accumulator.squares = state["squares"]
         self.first, self.recent, self.whole = self.step, deque(maxlen=100), True
         self.started = self.saved = self.logged = time.monotonic()
 
@@ -113,7 +111,6 @@ class Run:
         now, optimizer = time.monotonic(), self.optimizer
         state = {"step": self.step, "failures": self.failures, "elapsed": self.elapsed + now - self.started,
                  "best": self.best, "validated": self.validated, "adam_steps": optimizer.steps,
-                 "squares": self.accumulator.squares,
                  "tasks": [asdict(task) for task in self.live]}
         phis = {f"phi/{t.slot}": self.memory["phi"][t.slot, t.parity, :t.floats] for t in self.live if t.floats}
         best = {} if self.best is None else {"best": self.best_theta}

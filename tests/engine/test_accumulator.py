@@ -13,7 +13,7 @@ P = 3
 
 def settings(**changes):
     return SimpleNamespace(**{"meta_batch": 4, "staleness_limit": 1, "theta_delay": 1, "steps": 100,
-                              "segment_clip": 0.0, "equalise": "no"} | changes)
+                              "segment_clip": 0.0} | changes)
 
 
 def memory(rows, thetas):
@@ -83,20 +83,6 @@ def test_a_segments_gradient_is_clipped_before_it_is_averaged(kind):
     made, _ = accumulator(kind, 4, 8, 8, lambda job: 1.0 + 9.0 * (job.arguments["slot"] % 4 == 3), segment_clip=8.0)
     gradient, replies, _ = made.collect(0, never)
     assert gradient == pytest.approx((1 + 1 + 1 + 2) / 4) and len(replies) == 4
-
-
-@KINDS
-def test_gradients_of_each_set_of_tasks_are_divided_by_their_running_norm(kind):
-    """Slots have sets a and b in turn; those of b are ten times as long, and three times that from meta-step 1 on."""
-    of = lambda job: (10.0 if job.arguments["slot"] % 2 else 1.0) * (3.0 if job.arguments["step"] else 1.0)
-    made, _ = accumulator(kind, 4, 8, 8, of, equalise="set", theta_delay=0)
-    assert made.collect(0, never)[0] == pytest.approx((1 + 5.5 + 5.5 + 5.5) / 4)  # no b was known to the first
-    r, s = (11 / 3) ** 0.5, 5 ** 0.5  # of a after 1, 1, 3 and after 1, 1, 3, 3; of b ten times that
-    pulls = [3 / r * (r + 10) / 2, 3 / r * 11 * r / 2, 3 / s * (s + 10 * r) / 2, 3 / s * 11 * s / 2]
-    assert made.collect(1, never)[0] == pytest.approx(sum(pulls) / 4)
-    for step in range(2, 2000):
-        gradient = made.collect(step, never)[0]
-    assert gradient == pytest.approx(16.5, rel=1e-4) and made.squares["a"][0] == 4000
 
 
 def test_gradients_that_are_not_finite_are_left_out_and_noted():
