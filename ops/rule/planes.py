@@ -1,7 +1,7 @@
 """DeltaW and DeltaV of a layer (App.41-60) from the projections of its hidden states, as one primitive.
 
 W and V lie side by side, [2, I, J]: readouts and the Hebbian plane are shared by both, and what they share
-is computed once.  Without a tape the planes exist for a block of columns at a time only.
+is computed once.  Without a tape the planes exist for a block of columns at a time only, a block on each thread.
 """
 from types import SimpleNamespace
 
@@ -9,8 +9,9 @@ import numpy as np
 
 from ops.rule.conv import PIECE
 from ops.rule.primitive import EPS, NO_TAPE, block, kernel
-from ops.rule.readouts import hebbian, readouts, readouts_vjp
-from ops.rule.threads import products
+from ops.rule.lateral import halfway, lateral, lateral_vjp, times, turned
+from ops.rule.readouts import FEED
+from ops.rule.threads import in_parts, matmul, products
 
 N_PLANES = 10
 BLOCK_FLOATS = 1 << 22  # of one plane when no gradient is wanted: columns are independent of each other
@@ -117,78 +118,92 @@ def _gate(Wn):
     return np.exp(-Wn * Wn)
 
 
-def _times(a, b, out):
-    """The products a @ b, one of them [2, ., .], into out [2, ., .], as jobs of `products`."""
-    return [(a if a.ndim == 2 else a[which], b if b.ndim == 2 else b[which], out[which]) for which in range(2)]
+def _one_after_another(*jobs):
+    """`products` of a thread for itself."""
+    for job in jobs:
+        matmul(*job)
 
 
-def _merge_columns(Wn, sq_all, columns, feed, hebb, lower, upper, merge, out):
-    """The merged update of some columns into `out`; returns what a backward pass needs: planes, inv, sq.
+def _merge_columns(t, columns, upper_halves, out, multiply=products):
+    """The merged update of some columns into `out`; returns what a backward pass needs: planes, inv, sq, feed, halves.
 
-    sq_all: sqrt(1 + Wn^2) - 1 of every column of the layer, or None where `columns` are all.
+    upper_halves: `halfway` of the whole layer for planes 9 and 10, or None where `columns` are all.
     """
-    part, feed, hebb = (np.ascontiguousarray(a[..., columns]) for a in (Wn, feed, hebb))
-    planes, sq = np.empty((N_PLANES,) + part.shape, Wn.dtype), np.empty_like(part)
-    inv = np.empty((N_PLANES, 2, part.shape[2]), Wn.dtype)
+    part, lower, upper = np.ascontiguousarray(t.Wn[..., columns]), t.lower, t.upper
+    planes, sq = np.empty((N_PLANES,) + part.shape, part.dtype), np.empty_like(part)
+    feed, hebb = np.empty((len(FEED),) + part.shape[1:], part.dtype), np.empty(part.shape[1:], part.dtype)
+    inv = np.empty((N_PLANES, 2, part.shape[2]), part.dtype)
+    multiply(*((t.low[i].T, t.up[i][:, columns], feed[i]) for i in FEED),                       # (App.40)
+             (t.x_lower.T, t.x[:, columns] / part.dtype.type(len(t.x)), hebb))                  # (App.46-47)
+    feed /= part.dtype.type(t.low.shape[1])                                                     # (D6)
     fill_local_planes(part, _gate(part), feed, hebb, planes, sq)
-    sq_all = sq if sq_all is None else sq_all
-    products(*_times(lower[0], part, planes[6]), *_times(lower[1], sq, planes[7]),              # (App.49, 51)
-             *_times(Wn, upper[0][:, columns], planes[8]),                                      # (App.53)
-             *_times(sq_all, upper[1][:, columns], planes[9]))                                  # (App.55)
+    lower_halves = halfway(lower, (part, sq), multiply)
+    if upper_halves is None:
+        upper_halves = halfway(upper, (turned(part), turned(sq)), multiply)
+    multiply(*(job for k in (0, 1) for job in (
+        *times(lower.F[k].T, lower_halves[k], planes[6 + k]),                                   # (App.49, 51)
+        *times(upper.F[k][:, columns].T, upper_halves[k], turned(planes[8 + k])))))             # (App.53, 55)
+    for k, M in enumerate((part, sq)):
+        if lower.d is not None:
+            planes[6 + k] -= lower.d[k][:, None] * M
+        if upper.d is not None:
+            planes[8 + k] -= upper.d[k][columns] * M
     sign = np.sign(part)
     planes[7] *= sign                                                       # (D7)
     planes[9] *= sign
-    inverse_rms_columns(planes.reshape((-1,) + part.shape[1:]), Wn.dtype.type(1), inv.reshape(2 * N_PLANES, -1))
-    add_merged(planes, inv, merge, out)
-    return planes, inv, sq
+    inverse_rms_columns(planes.reshape((-1,) + part.shape[1:]), part.dtype.type(1), inv.reshape(2 * N_PLANES, -1))
+    add_merged(planes, inv, t.merge, out)
+    return {"planes": planes, "inv": inv, "sq": sq, "feed": feed, "lower_halves": lower_halves, "upper_halves": upper_halves}
 
 
-def _merged(Wn, feed, hebb, lower, upper, merge, keep):
+def _merged(t, keep):
     """(1/10 sum_i merge_i plane_i / sqrt(1 + mean over rows of plane_i^2), [2, I, J]; what `_merged_vjp` needs).
 
-    The second if `keep`; otherwise it may be None.
+    The second if `keep`; otherwise it may be empty.
     """
-    rows, columns = Wn.shape[1:]
-    out, width = np.empty_like(Wn), max(1, BLOCK_FLOATS // (2 * rows))
+    rows, columns = t.Wn.shape[1:]
+    width = max(1, BLOCK_FLOATS // (2 * rows))
     if keep or columns <= width:
-        return out, _merge_columns(Wn, None, slice(None), feed, hebb, lower, upper, merge, out)
-    sq_all = np.sqrt(1 + Wn * Wn) - 1
-    for first in range(0, columns, width):
-        part = slice(first, min(first + width, columns))
-        piece = np.empty((2, rows, part.stop - first), Wn.dtype)
-        _merge_columns(Wn, sq_all, part, feed, hebb, lower, upper, merge, piece)
-        out[:, :, part] = piece
-    return out, None
+        out = np.empty_like(t.Wn)
+        return out, _merge_columns(t, slice(None), None, out)
+    sq = t.Wn * t.Wn
+    sq += 1
+    np.sqrt(sq, out=sq)
+    sq -= 1
+    upper_halves = halfway(t.upper, (turned(t.Wn), turned(sq)))
+    del sq  # as large as the update
+    out = np.empty_like(t.Wn)
+
+    def part(first, end):
+        for start in range(first, end, width):
+            block = slice(start, min(start + width, end))
+            piece = np.empty((2, rows, block.stop - start), out.dtype)
+            _merge_columns(t, block, upper_halves, piece, _one_after_another)
+            out[:, :, block] = piece
+
+    in_parts(part, columns, rows * columns * len(t.low[0]))
+    return out, {}
 
 
-def _below_each_other(a):
-    """[2 I, J] of [2, I, J]: the products of W's and V's rows then add up."""
-    return a.reshape(-1, a.shape[2])
-
-
-def _merged_vjp(g, Wn, feed, lower, upper, merge, planes, inv, sq):
-    """Gradients of `_merged` with respect to Wn, feed, hebb, lower, upper and merge."""
-    gp, g_merge = np.empty_like(planes), np.empty_like(merge)
+def _merged_vjp(g, t, g_low, g_up):
+    """Gradients of `_merged` with respect to Wn, hebb and merge; fills those with respect to low and up."""
+    gp, g_merge = np.empty_like(t.planes), np.empty_like(t.merge)
     for i in range(N_PLANES):
-        dot = scaled_columns_vjp(g, planes[i], inv[i], merge[i] / merge.dtype.type(N_PLANES), gp[i])
+        dot = scaled_columns_vjp(g, t.planes[i], t.inv[i], t.merge[i] / t.merge.dtype.type(N_PLANES), gp[i])
         g_merge[i] = dot / N_PLANES
-    sign = np.sign(Wn)
+    sign = np.sign(t.Wn)
     gp[7] *= sign
     gp[9] *= sign
-    g_Wn, g_sq, more = np.empty_like(Wn), np.empty_like(Wn), np.empty((2,) + Wn.shape, Wn.dtype)
-    g_lower, of_V, g_upper = np.empty_like(lower), np.empty_like(lower), np.empty_like(upper)
-    products(*_times(lower[0], gp[6], g_Wn), *_times(gp[8], upper[0], more[0]),  # lower and upper are symmetric
-             *_times(lower[1], gp[7], g_sq), *_times(gp[9], upper[1], more[1]),
-             (gp[6, 0], Wn[0].T, g_lower[0]), (gp[6, 1], Wn[1].T, of_V[0]),
-             (gp[7, 0], sq[0].T, g_lower[1]), (gp[7, 1], sq[1].T, of_V[1]),
-             (_below_each_other(Wn).T, _below_each_other(gp[8]), g_upper[0]),
-             (_below_each_other(sq).T, _below_each_other(gp[9]), g_upper[1]))
-    g_Wn += more[0]
-    g_sq += more[1]
-    g_lower += of_V
-    g_feed, g_hebb = np.empty_like(feed), np.empty_like(feed[0])
-    local_planes_vjp(gp, Wn, _gate(Wn), feed, sq, g_sq, g_Wn, g_feed, g_hebb)
-    return g_Wn, g_feed, g_hebb, g_lower, g_upper, g_merge
+    Ms = (t.Wn, t.sq)
+    g_Wn, g_sq = lateral_vjp(t.lower, t.low, gp[6:8], Ms, t.lower_halves, g_low)
+    more = lateral_vjp(t.upper, t.up, turned(gp[8:10]), [turned(M) for M in Ms], t.upper_halves, g_up)
+    g_Wn += turned(more[0])
+    g_sq += turned(more[1])
+    g_feed, g_hebb = np.empty_like(t.feed), np.empty_like(t.feed[0])
+    local_planes_vjp(gp, t.Wn, _gate(t.Wn), t.feed, t.sq, g_sq, g_Wn, g_feed, g_hebb)
+    g_feed /= t.low.dtype.type(t.low.shape[1])
+    products(*((t.up[i], g_feed[i].T, g_low[i]) for i in FEED), *((t.low[i], g_feed[i], g_up[i]) for i in FEED))
+    return g_Wn, g_hebb, g_merge
 
 
 # --- What becomes of their sum (App.59-60), W and V each by itself, all [2, I J] ------------------
@@ -212,7 +227,7 @@ def finish(merged, W, e, delta, inv, push, scale):
 
     Wu = W inv, inv = 1 / sqrt(sum W^2 + 1e-6); fills inv, push and scale.
     """
-    for which in range(2):
+    for which in range(len(W)):
         update, weights, orth, zero = merged[which], W[which], delta[which], W.dtype.type(0)
         inv[which] = W.dtype.type(1 / np.sqrt(dot(weights, weights) + EPS))
         push[which] = max(W.dtype.type(-dot(update, weights) * inv[which]), zero)
@@ -250,19 +265,18 @@ def _delta_weights_vjp(g, tape, wanted):
     shape, flat = t.WV.shape, t.WV.reshape(2, -1)
     g_merged, g_flat = np.empty_like(flat), np.empty_like(flat)
     finish_vjp(np.stack(g).reshape(2, -1), t.delta, t.merged, flat, *t.finish, g_merged, g_flat)
-    g_Wn, g_feed, g_hebb, g_lower, g_upper, g_merge = _merged_vjp(
-        g_merged.reshape(shape), t.Wn, t.feed, t.lower, t.upper, t.merge, *t.planes)
+    g_low, g_up = np.empty_like(t.low), np.empty_like(t.up)
+    g_Wn, g_hebb, g_merge = _merged_vjp(g_merged.reshape(shape), t, g_low, g_up)
     g_WV = np.empty_like(t.WV)
     scaled_columns_vjp(g_Wn, t.WV, t.inv_W, t.WV.dtype.type(1), g_WV)
     g_WV += g_flat.reshape(shape)
-    g_low, g_up = readouts_vjp(g_feed, g_lower, g_upper, t.low, t.up)
     g_hebb /= t.x.dtype.type(B)
     g_x_lower, g_x = np.empty_like(t.x_lower), np.empty_like(t.x)
     products((t.x, g_hebb.T, g_x_lower), (t.x_lower, g_hebb, g_x))
     return {0: g_WV[0], 1: g_WV[1], 2: g_x_lower, 3: g_x, 4: g_low, 5: g_up, 6: g_merge}
 
 
-@block(vjp=_delta_weights_vjp, large=("WV", "Wn", "merged", "feed", "lower", "upper", "planes"))
+@block(vjp=_delta_weights_vjp, large=("WV", "Wn", "merged", "feed", "lower", "upper", "planes", "inv", "sq"))
 def delta_weights(W, V, x_lower, x, low, up, merge, e, *, tape=NO_TAPE):
     """(DeltaW^l, DeltaV^l), each [I, J], as `unsup_meta.delta_weight` defines them.
 
@@ -276,12 +290,13 @@ def delta_weights(W, V, x_lower, x, low, up, merge, e, *, tape=NO_TAPE):
     WV, merge = np.stack([W, V]), np.ascontiguousarray(merge)
     inv_W = np.empty((2, WV.shape[2]), WV.dtype)
     inverse_rms_columns(WV, WV.dtype.type(EPS), inv_W)
-    Wn = WV * inv_W[:, None]                                                # (D5)
-    feed, lower, upper = readouts(low, up)                                  # (App.40, 48-55)
-    merged, planes = _merged(Wn, feed, hebbian(x_lower, x), lower, upper, merge, tape is not NO_TAPE)  # (App.41-58)
-    merged, delta = merged.reshape(2, -1), np.empty((2, W.size), W.dtype)
+    t = SimpleNamespace(Wn=WV * inv_W[:, None], x_lower=x_lower, x=x, low=low, up=up, merge=merge,  # (D5)
+                        lower=lateral(low, W.shape[1]), upper=lateral(up, W.shape[0]))          # (App.48-55)
+    merged, kept = _merged(t, tape is not NO_TAPE)                          # (App.41-58)
+    merged = merged.reshape(2, -1)
+    delta = merged if tape is NO_TAPE else np.empty_like(merged)
     inv_push_scale = np.empty((3, 2), W.dtype)
-    finish(merged, WV.reshape(2, -1), float(e), delta, *inv_push_scale)     # (App.59-60)
-    tape.update(WV=WV, Wn=Wn, inv_W=inv_W, delta=delta, merged=merged, finish=inv_push_scale, x_lower=x_lower, x=x, low=low,
-                up=up, feed=feed, lower=lower, upper=upper, merge=merge, planes=planes)
+    in_parts(lambda i, k: finish(merged[i:k], WV.reshape(2, -1)[i:k], float(e), delta[i:k], *inv_push_scale[:, i:k]),
+             2, 8 * WV.size)                                                # (App.59-60)
+    tape.update(**vars(t), **kept, WV=WV, inv_W=inv_W, delta=delta, merged=merged, finish=inv_push_scale)
     return tuple(delta.reshape(WV.shape))

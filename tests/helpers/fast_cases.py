@@ -45,7 +45,8 @@ def backward_cases():
 
 def update_cases():
     for name, sizes, B, H, R, e in (("two layers", [4, 5, 3], 3, 4, 2, 1.0), ("one layer", [3, 2], 4, 3, 1, 1e-3),
-                                    ("units of one", [1, 2, 1], 3, 2, 2, 1.0)):
+                                    ("units of one", [1, 2, 1], 3, 2, 2, 1.0),
+                                    ("wide, narrow, wide, wide", [30, 3, 25, 20], 2, 3, 1, 1.0)):
         def make(rng, sizes=sizes, B=B, H=H, R=R, e=e):
             xs, hs = ([rng.standard_normal((B, n) + more) for n in sizes] for more in ((), (H,)))
             theta = part_of_theta(rng, B, "readout/", "merge", "bias", hdims=H, rank=R)
