@@ -3,6 +3,7 @@
 W and V lie side by side, [2, I, J]: readouts and the Hebbian plane are shared by both, and what they share
 is computed once.  Without a tape the planes exist for a block of columns at a time only, a block on each thread.
 """
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +15,7 @@ from ops.rule.readouts import FEED
 from ops.rule.threads import in_parts, matmul, products
 
 N_PLANES = 10
-BLOCK_FLOATS = 1 << 22  # of one plane when no gradient is wanted: columns are independent of each other
+BLOCK_FLOATS = 1 << 21  # of one plane when no gradient is wanted: columns are independent of each other
 
 
 # --- Kernels --------------------------------------------------------------------------------------
@@ -124,14 +125,13 @@ def _one_after_another(*jobs):
         matmul(*job)
 
 
-def _merge_columns(t, columns, upper_halves, out, multiply=products):
-    """The merged update of some columns into `out`; returns what a backward pass needs: planes, inv, sq, feed, halves.
+def _merge_columns(t, columns, out, planes, upper_halves=None, multiply=products):
+    """The merged update of some columns into `out`; returns what a backward pass needs.
 
-    upper_halves: `halfway` of the whole layer for planes 9 and 10, or None where `columns` are all.
+    planes: room for them; upper_halves: `halfway` of the whole layer for planes 9 and 10, needed unless `columns` are all.
     """
     part, lower, upper = np.ascontiguousarray(t.Wn[..., columns]), t.lower, t.upper
-    planes, sq = np.empty((N_PLANES,) + part.shape, part.dtype), np.empty_like(part)
-    feed, hebb = np.empty((len(FEED),) + part.shape[1:], part.dtype), np.empty(part.shape[1:], part.dtype)
+    feed, hebb, sq = (np.empty(shape, part.dtype) for shape in ((len(FEED), *part.shape[1:]), part.shape[1:], part.shape))
     inv = np.empty((N_PLANES, 2, part.shape[2]), part.dtype)
     multiply(*((t.low[i].T, t.up[i][:, columns], feed[i]) for i in FEED),                       # (App.40)
              (t.x_lower.T, t.x[:, columns] / part.dtype.type(len(t.x)), hebb))                  # (App.46-47)
@@ -161,28 +161,39 @@ def _merged(t, keep):
 
     The second if `keep`; otherwise it may be empty.
     """
-    rows, columns = t.Wn.shape[1:]
+    _, rows, columns = shape = t.Wn.shape
     width = max(1, BLOCK_FLOATS // (2 * rows))
     if keep or columns <= width:
         out = np.empty_like(t.Wn)
-        return out, _merge_columns(t, slice(None), None, out)
-    sq = t.Wn * t.Wn
-    sq += 1
-    np.sqrt(sq, out=sq)
-    sq -= 1
-    upper_halves = halfway(t.upper, (turned(t.Wn), turned(sq)))
-    del sq  # as large as the update
+        return out, _merge_columns(t, slice(None), out, np.empty((N_PLANES,) + shape, out.dtype))
+    upper_halves = halfway(t.upper, (turned(t.Wn), turned(_square_roots(t.Wn))))
     out = np.empty_like(t.Wn)
 
     def part(first, end):
+        room = np.empty(N_PLANES * 2 * rows * width, out.dtype)
         for start in range(first, end, width):
             block = slice(start, min(start + width, end))
-            piece = np.empty((2, rows, block.stop - start), out.dtype)
-            _merge_columns(t, block, upper_halves, piece, _one_after_another)
+            shape = (2, rows, block.stop - start)
+            piece, planes = np.empty(shape, out.dtype), room[:N_PLANES * math.prod(shape)].reshape(N_PLANES, *shape)
+            _merge_columns(t, block, piece, planes, upper_halves, _one_after_another)
             out[:, :, block] = piece
 
     in_parts(part, columns, rows * columns * len(t.low[0]))
     return out, {}
+
+
+def _square_roots(Wn):
+    """sqrt(1 + Wn^2) - 1 (in App.51, 55), W and V each by itself."""
+    sq = np.empty_like(Wn)
+
+    def part(first, end):
+        a = np.multiply(Wn[first:end], Wn[first:end], out=sq[first:end])
+        a += 1
+        np.sqrt(a, out=a)
+        a -= 1
+
+    in_parts(part, 2, 8 * Wn.size)
+    return sq
 
 
 def _merged_vjp(g, t, g_low, g_up):
@@ -206,7 +217,7 @@ def _merged_vjp(g, t, g_low, g_up):
     return g_Wn, g_hebb, g_merge
 
 
-# --- What becomes of their sum (App.59-60), W and V each by itself, all [2, I J] ------------------
+# --- What becomes of their sum (App.59-60): W or V, as runs of I J numbers -----------------------
 
 
 @kernel()
@@ -222,61 +233,73 @@ def dot(a, b):
 
 
 @kernel()
-def finish(merged, W, e, delta, inv, push, scale):
+def finish(merged, W, e, delta, inv_push_scale):
     """delta = scale orth, scale = 1 / sqrt(e + mean orth^2), orth = merged + Wu push, push = relu(-<merged, Wu>) (D8).
 
-    Wu = W inv, inv = 1 / sqrt(sum W^2 + 1e-6); fills inv, push and scale.
+    Wu = W inv, inv = 1 / sqrt(sum W^2 + 1e-6); fills inv_push_scale [3].  delta may be merged itself.
     """
-    for which in range(len(W)):
-        update, weights, orth, zero = merged[which], W[which], delta[which], W.dtype.type(0)
-        inv[which] = W.dtype.type(1 / np.sqrt(dot(weights, weights) + EPS))
-        push[which] = max(W.dtype.type(-dot(update, weights) * inv[which]), zero)
-        amount = inv[which] * push[which]
-        for i in range(len(weights)):
-            orth[i] = update[i] + weights[i] * amount
-        scale[which] = W.dtype.type(1 / np.sqrt(e + dot(orth, orth) / len(orth)))
-        for i in range(len(weights)):
-            orth[i] *= scale[which]
+    inv = W.dtype.type(1 / np.sqrt(dot(W, W) + EPS))
+    push = max(W.dtype.type(-dot(merged, W) * inv), W.dtype.type(0))
+    amount = inv * push
+    for i in range(len(W)):
+        delta[i] = merged[i] + W[i] * amount
+    scale = W.dtype.type(1 / np.sqrt(e + dot(delta, delta) / len(delta)))
+    for i in range(len(W)):
+        delta[i] *= scale
+    inv_push_scale[0], inv_push_scale[1], inv_push_scale[2] = inv, push, scale
 
 
 @kernel()
-def finish_vjp(g, delta, merged, W, inv, push, scale, g_merged, g_W):
+def finish_vjp(g, delta, merged, W, inv_push_scale, g_merged, g_W):
     """Gradients of `finish` with respect to merged and W."""
-    for which in range(2):
-        of_delta, limited, update, weights, unit = g[which], delta[which], merged[which], W[which], inv[which]
-        of_merged, of_W = g_merged[which], g_W[which]
-        mean, c = W.dtype.type(dot(of_delta, limited) / len(limited)), scale[which]
-        for i in range(len(weights)):
-            of_merged[i] = c * (of_delta[i] - limited[i] * mean)             # of orth, for now
-        g_dot = W.dtype.type(dot(of_merged, weights) * unit)                 # with Wu
-        of_dot = W.dtype.type(0) if push[which] <= 0 else -g_dot             # gradient to <merged, Wu>
-        along = push[which] * g_dot + of_dot * W.dtype.type(dot(update, weights) * unit)  # of the gradient to Wu, along Wu
-        for i in range(len(weights)):
-            Wu, of_orth = weights[i] * unit, of_merged[i]
-            of_merged[i] = of_orth + of_dot * Wu
-            of_W[i] = (push[which] * of_orth + of_dot * update[i] - Wu * along) * unit
+    inv, push, scale = inv_push_scale
+    mean = W.dtype.type(dot(g, delta) / len(delta))
+    for i in range(len(W)):
+        g_merged[i] = scale * (g[i] - delta[i] * mean)                       # of orth, for now
+    g_dot = W.dtype.type(dot(g_merged, W) * inv)                             # with Wu
+    of_dot = W.dtype.type(0) if push <= 0 else -g_dot                        # gradient to <merged, Wu>
+    along = push * g_dot + of_dot * W.dtype.type(dot(merged, W) * inv)       # of the gradient to Wu, along Wu
+    for i in range(len(W)):
+        Wu, of_orth = W[i] * inv, g_merged[i]
+        g_merged[i] = of_orth + of_dot * Wu
+        g_W[i] = (push * of_orth + of_dot * merged[i] - Wu * along) * inv
 
 
 # --- All of it ------------------------------------------------------------------------------------
 
 
+def _normalised(weights):
+    """(W and V with columns of mean square 1, [2, I, J]; the factors [2, J]) (D5)."""
+    W = weights[0]
+    Wn, inv = np.empty((2,) + W.shape, W.dtype), np.empty((2, W.shape[1]), W.dtype)
+
+    def part(first, end):
+        for which in range(first, end):
+            inverse_rms_columns(weights[which][None], W.dtype.type(EPS), inv[which:which + 1])
+            np.multiply(weights[which], inv[which], out=Wn[which])
+
+    in_parts(part, 2, 8 * Wn.size)
+    return Wn, inv
+
+
 def _delta_weights_vjp(g, tape, wanted):
-    t, B = SimpleNamespace(**tape), len(tape["x"])
-    shape, flat = t.WV.shape, t.WV.reshape(2, -1)
-    g_merged, g_flat = np.empty_like(flat), np.empty_like(flat)
-    finish_vjp(np.stack(g).reshape(2, -1), t.delta, t.merged, flat, *t.finish, g_merged, g_flat)
+    t, B, shape = SimpleNamespace(**tape), len(tape["x"]), tape["Wn"].shape
+    g_merged, of_weights, g_weights = (np.empty(shape, g[0].dtype) for _ in range(3))
+    for which, W in enumerate(t.weights):
+        finish_vjp(np.ravel(g[which]), t.delta[which].reshape(-1), t.merged[which].reshape(-1), W.reshape(-1), t.finish[which],
+                   g_merged[which].reshape(-1), of_weights[which].reshape(-1))
     g_low, g_up = np.empty_like(t.low), np.empty_like(t.up)
-    g_Wn, g_hebb, g_merge = _merged_vjp(g_merged.reshape(shape), t, g_low, g_up)
-    g_WV = np.empty_like(t.WV)
-    scaled_columns_vjp(g_Wn, t.WV, t.inv_W, t.WV.dtype.type(1), g_WV)
-    g_WV += g_flat.reshape(shape)
+    g_Wn, g_hebb, g_merge = _merged_vjp(g_merged, t, g_low, g_up)
+    for which, W in enumerate(t.weights):
+        scaled_columns_vjp(g_Wn[which][None], W[None], t.inv_W[which][None], W.dtype.type(1), g_weights[which][None])
+    g_weights += of_weights
     g_hebb /= t.x.dtype.type(B)
     g_x_lower, g_x = np.empty_like(t.x_lower), np.empty_like(t.x)
     products((t.x, g_hebb.T, g_x_lower), (t.x_lower, g_hebb, g_x))
-    return {0: g_WV[0], 1: g_WV[1], 2: g_x_lower, 3: g_x, 4: g_low, 5: g_up, 6: g_merge}
+    return {0: g_weights[0], 1: g_weights[1], 2: g_x_lower, 3: g_x, 4: g_low, 5: g_up, 6: g_merge}
 
 
-@block(vjp=_delta_weights_vjp, large=("WV", "Wn", "merged", "feed", "lower", "upper", "planes", "inv", "sq"))
+@block(vjp=_delta_weights_vjp, large=("Wn", "merged", "feed", "lower", "upper", "planes", "inv", "sq"))
 def delta_weights(W, V, x_lower, x, low, up, merge, e, *, tape=NO_TAPE):
     """(DeltaW^l, DeltaV^l), each [I, J], as `unsup_meta.delta_weight` defines them.
 
@@ -287,16 +310,14 @@ def delta_weights(W, V, x_lower, x, low, up, merge, e, *, tape=NO_TAPE):
             and x_lower.shape + x.shape == (len(x), W.shape[0], len(x), W.shape[1]) and merge.shape == (N_PLANES,)):
         raise ValueError(f"delta_weights: W {W.shape}, V {V.shape}, x {x_lower.shape} and {x.shape}, readouts {low.shape} "
                          f"and {up.shape}, merge {merge.shape} do not fit")
-    WV, merge = np.stack([W, V]), np.ascontiguousarray(merge)
-    inv_W = np.empty((2, WV.shape[2]), WV.dtype)
-    inverse_rms_columns(WV, WV.dtype.type(EPS), inv_W)
-    t = SimpleNamespace(Wn=WV * inv_W[:, None], x_lower=x_lower, x=x, low=low, up=up, merge=merge,  # (D5)
+    weights = [np.ascontiguousarray(a) for a in (W, V)]
+    Wn, inv_W = _normalised(weights)
+    t = SimpleNamespace(Wn=Wn, x_lower=x_lower, x=x, low=low, up=up, merge=np.ascontiguousarray(merge),
                         lower=lateral(low, W.shape[1]), upper=lateral(up, W.shape[0]))          # (App.48-55)
     merged, kept = _merged(t, tape is not NO_TAPE)                          # (App.41-58)
-    merged = merged.reshape(2, -1)
     delta = merged if tape is NO_TAPE else np.empty_like(merged)
-    inv_push_scale = np.empty((3, 2), W.dtype)
-    in_parts(lambda i, k: finish(merged[i:k], WV.reshape(2, -1)[i:k], float(e), delta[i:k], *inv_push_scale[:, i:k]),
-             2, 8 * WV.size)                                                # (App.59-60)
-    tape.update(**vars(t), **kept, WV=WV, inv_W=inv_W, delta=delta, merged=merged, finish=inv_push_scale)
-    return tuple(delta.reshape(WV.shape))
+    inv_push_scale = np.empty((2, 3), W.dtype)
+    in_parts(lambda first, end: [finish(merged[k].reshape(-1), weights[k].reshape(-1), float(e), delta[k].reshape(-1),
+                                        inv_push_scale[k]) for k in range(first, end)], 2, 8 * delta.size)  # (App.59-60)
+    tape.update(**vars(t), **kept, weights=weights, inv_W=inv_W, delta=delta, merged=merged, finish=inv_push_scale)
+    return tuple(delta)
