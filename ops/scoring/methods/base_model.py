@@ -39,7 +39,8 @@ class Learned(NamedTuple):
         for k in seeds:
             phi, rng, data = _start(settings, k, sizes, dtype), settings.stream(BATCHES, k), ordered(dataset, settings, k)
             for row, before, step in zip(values, (0, *steps), steps):
-                phi = self.apply(phi, data.x_train, range(before, step), rng, settings.activation)
+                for t in range(before, step):  # one by one: of a wide base model there is room for two, not for three
+                    phi = self.apply(phi, data.x_train, range(t, t + 1), rng, settings.activation)
                 row.append(feature_accuracy(phi, data, settings))
         return np.array(values)
 
