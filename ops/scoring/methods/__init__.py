@@ -34,6 +34,7 @@ LOOKS = {  # a method's name in words and its colour, the same in all pictures
     "vae": ("VAE", "#D55E00"),
     "beta-vae": ("beta-VAE", "#882255"),
     "supervised": ("supervised on the labelled points", "#009E73"),
+    "prototypical": ("prototypical networks", "#CC79A7"),  # no baseline: it wants classes to train on
 }
 
 
