@@ -47,8 +47,6 @@ def test_an_episode_has_classes_and_images_of_its_own_and_one_order_of_pixels():
     assert not np.array_equal(order, range(4))
     for one, other in zip(permuted, (support, queries)):
         assert np.array_equal(one, other[..., order])
-    bytes_ = (x % 256).astype(np.uint8)
-    assert np.allclose(prototypical.episode(rng(1), bytes_, counts, 5).support, (support % 256) / 255)
 
 
 def trained(x, counts, steps, **more):

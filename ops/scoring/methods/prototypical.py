@@ -21,16 +21,19 @@ class Episode(NamedTuple):
 def episode(rng, images, counts, shots, ways=WAYS, queries=QUERIES, permute=False):
     """A random Episode of images [n, N0] grouped by class, `counts` [C] of each; permute: in one random order of pixels.
 
-    uint8 images are divided by 255.  Every class has shots + queries images or more.
+    Every class has shots + queries images or more.
     """
-    starts = np.cumsum(counts) - counts
-    rows = np.stack([starts[c] + rng.choice(counts[c], shots + queries, replace=False)
-                     for c in rng.choice(len(counts), ways, replace=False)])
-    x = images[rows]
-    x = x / np.float32(255) if x.dtype == np.uint8 else x
+    x = images[episode_rows(rng, counts, ways, shots + queries)]
     if permute:
         x = x[..., rng.permutation(x.shape[-1])]
     return Episode(x[:, :shots], x[:, shots:])
+
+
+def episode_rows(rng, counts, ways, per_class):
+    """[ways, per_class] different rows of images grouped by class, `counts` [C] of each, of different classes."""
+    starts = np.cumsum(counts) - counts
+    return np.stack([starts[c] + rng.choice(counts[c], per_class, replace=False)
+                     for c in rng.choice(len(counts), ways, replace=False)])
 
 
 def fitted(rng, draw, sizes, steps, rate=1e-3):

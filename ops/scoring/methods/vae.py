@@ -43,8 +43,13 @@ class VAE(NamedTuple):
         """Yield the means of q of the training and the test split, [n, latents], [m, latents], after each of `steps`."""
         dataset = in_unit_range(dataset)
         reference = reference_batch(dataset.x_train, settings)
-        for encoder, _ in self.fitted(dataset.x_train, sizes, settings, steps, seed):
-            yield tuple(evaluated(encoder, x, reference)[:, :sizes[-1]] for x in (dataset.x_train, dataset.x_test))
+        for networks in self.fitted(dataset.x_train, sizes, settings, steps, seed):
+            yield tuple(self.encoded(networks, x, reference) for x in (dataset.x_train, dataset.x_test))
+
+    @staticmethod
+    def encoded(networks, x, reference):
+        """Means of q [n, latents] of x [n, N0], batch norms with the statistics of `reference`."""
+        return halves(evaluated(networks[0], x, reference))[0]
 
     def fitted(self, x, sizes, settings, steps, seed):
         """Yield (encoder, decoder), changed in place, after each of `steps` (rising) updates on batches of x [n, N0] in 0..1.
