@@ -61,7 +61,7 @@ def query_scores(layers, support, queries):
 
     Batch norms have the statistics of support and queries together.
     """
-    (ways, shots, n), per_class = support.shape, queries.shape[1]
+    ways, shots, n = support.shape
     x = np.concatenate([support.reshape(-1, n), queries.reshape(-1, n)])
     z = outputs(layers, x)
     prototypes = np.mean(np.reshape(z[:ways * shots], (ways, shots, -1)), axis=1)
