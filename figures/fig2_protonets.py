@@ -190,18 +190,20 @@ def _row(values):
 def claim_of(found, shots):
     """The paper's claim, of {(method, permuted): {shots: accuracies [episodes]}}: JSON-ready.
 
-    lost  for each number of shots, the share of the networks' gain over chance that permuting costs
-    rule  intact less permuted of the rule, mean over shots of the same episodes: {"mean", "sem", "n"}
+    lost           for each number of shots, the share of the networks' gain over chance that permuting costs
+    lost_over_raw  ... of their gain over raw inputs, None where there is none
+    rule           intact less permuted of the rule, mean over shots of the same episodes: {"mean", "sem", "n"}
     Holds if the mean of `lost` is more than a half, and the rule loses less than 2 standard errors.
     """
     mean = {key: np.array([np.mean(by_shots[k]) for k in shots]) for key, by_shots in found.items()}
     intact, permuted = mean["prototypical", False], mean["prototypical", True]
     lost = (intact - permuted) / np.maximum(intact - 1 / WAYS, 1e-9)
+    over_raw = [float((a - b) / (a - raw)) if a > raw else None for a, b, raw in zip(intact, permuted, mean["raw", False])]
     of_rule = [np.mean([found["learned", p][k] for k in shots], axis=0) for p in (False, True)]
     rule = _row(list(of_rule[0] - of_rule[1]))
     network_loses, rule_keeps = bool(lost.mean() > 0.5), bool(rule["mean"] < 2 * rule["sem"])
-    return {"lost": lost.tolist(), "mean_lost": float(lost.mean()), "rule": rule, "network_loses_most": network_loses,
-            "rule_loses_nothing": rule_keeps, "holds": network_loses and rule_keeps}
+    return {"lost": lost.tolist(), "lost_over_raw": over_raw, "mean_lost": float(lost.mean()), "rule": rule,
+            "network_loses_most": network_loses, "rule_loses_nothing": rule_keeps, "holds": network_loses and rule_keeps}
 
 
 def words(numbers):
@@ -210,8 +212,9 @@ def words(numbers):
     text, c = [f"{WAYS}-way accuracy on held-out classes, {numbers['title']}; labelled examples per class:",
                table(list(map(str, numbers["shots"])), rows)], numbers["claim"]
     if c:
-        text.append(f"permuting costs the networks {c['mean_lost']:.0%} of their gain over chance, the rule "
-                    f"{c['rule']['mean']:.3f} +- {c['rule']['sem']:.3f} of accuracy: the paper's claim "
+        over = ", ".join("no gain" if share is None else f"{share:.0%}" for share in c["lost_over_raw"])
+        text.append(f"permuting costs the networks {c['mean_lost']:.0%} of their gain over chance ({over} over raw inputs), "
+                    f"the rule {c['rule']['mean']:.3f} +- {c['rule']['sem']:.3f} of accuracy: the paper's claim "
                     f"{'holds' if c['holds'] else 'does not hold'}")
     return "\n".join(text)
 

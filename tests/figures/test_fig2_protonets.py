@@ -79,13 +79,15 @@ def claim(network, rule):
     """`claim_of` mean accuracies (intact, permuted) of networks and the rule, of 50 episodes."""
     of = lambda mean, seed: {k: mean + 0.02 * rng(seed).normal(size=50) for k in (1, 5)}
     pairs = [("prototypical", network), ("learned", rule)]
-    return fig2_protonets.claim_of({(method, p): of(means[p], 2 * i + p) for i, (method, means) in enumerate(pairs)
-                                    for p in (False, True)}, (1, 5))
+    found = {(method, p): of(means[p], 2 * i + p) for i, (method, means) in enumerate(pairs) for p in (False, True)}
+    return fig2_protonets.claim_of(found | {("raw", False): of(0.3, 9)}, (1, 5))
 
 
 def test_the_claim_is_that_networks_lose_most_of_their_gain_and_the_rule_nothing():
     found = claim((0.5, 0.2), (0.4, 0.4))
     assert found["holds"] and np.allclose(found["lost"], 0.75, atol=0.03)
+    assert np.allclose(found["lost_over_raw"], 1.5, atol=0.1)
+    assert claim((0.2, 0.2), (0.4, 0.4))["lost_over_raw"] == [None, None]
     assert not claim((0.5, 0.4), (0.4, 0.4))["network_loses_most"]
     assert claim((0.5, 0.2), (0.4, 0.3))["rule_loses_nothing"] is False
 
