@@ -14,6 +14,8 @@ class Entry(NamedTuple):
 
 
 FIGURES = (
+    Entry("fig2-vae", "fig2_vae", "Fig. 2 left", "accuracy of a VAE's latents, and its ELBO, while it trains"),
+    Entry("fig2-protonets", "fig2_protonets", "Fig. 2 right", "prototypical networks and a rule, pixels intact and permuted"),
     Entry("training-curves", "training_curves", "Fig. 3", "J and accuracy over meta-training, from the logs of runs"),
     Entry("fig4-datasets", "fig4_datasets", "Fig. 4 left", "accuracy on data sets never met, beside VAE and supervised"),
     Entry("comparison", "comparison", "Fig. 4 left", "accuracy of several rules and baselines on several data sets"),

@@ -27,7 +27,7 @@ def few_shot_accuracy(features_train, y_train, features_test, y_test, shots, dra
     check_ways(ways)
     if not (np.isfinite(features_train).all() and np.isfinite(features_test).all()):
         raise InputError("features hold NaN or infinity; scale the data to about 1, or use another theta")
-    drawn = [_problem(rng, y_train, shots, ways) for _ in range(draws)]
+    drawn = [labelled_points(rng, y_train, shots, ways) for _ in range(draws)]
     rows = np.stack([rows for rows, _ in drawn])  # [draws, K]
     one_hot = np.stack([np.eye(target.max() + 1)[target[y_train[r]]] for r, target in drawn])
     y = normalise_targets(one_hot)  # [draws, K, ways]                                           (App.20-21)
@@ -48,7 +48,7 @@ def tuned_ridge(features, y, shots, rng, ways=None):
         raise InputError("a tuned ridge wants 2 training examples of each class; give more, or leave --tuned-ridge out")
     right = np.zeros(len(RIDGES))
     for _ in range(TUNING_DRAWS):
-        rows, target = _problem(rng, y, min(shots, smallest - 1), ways)
+        rows, target = labelled_points(rng, y, min(shots, smallest - 1), ways)
         others = np.setdiff1d(np.flatnonzero(target[y] >= 0), rows)
         others = rng.permutation(others)[:TUNING_POINTS]
         A, A_test = (with_ones(features[i].astype(np.float64)) for i in (rows, others))
@@ -56,6 +56,18 @@ def tuned_ridge(features, y, shots, rng, ways=None):
         p = _predictions(A, normalise_targets(one_hot), A_test)
         right += (p.argmax(axis=-1) == target[y[others]]).mean(axis=-1)
     return float(RIDGES[right.argmax()])
+
+
+def accuracy_within(features, y, shots, draws, rng, ridge=RIDGE, ways=None):
+    """As `few_shot_accuracy` within one split, features [n, F], y [n]: each readout is scored on all points of its classes
+    that are not among its labelled ones.  Raises InputError as that."""
+    found = []
+    for _ in range(draws):
+        rows, target = labelled_points(rng, y, shots, ways)
+        others = np.setdiff1d(np.flatnonzero(target[y] >= 0), rows)
+        found.append(few_shot_accuracy(features[rows], target[y[rows]], features[others], target[y[others]], shots, 1, rng,
+                                       ridge))
+    return np.concatenate(found)
 
 
 def _predictions(A, y, A_test):
@@ -71,8 +83,11 @@ def check_ways(ways):
         raise InputError(f"ways is {ways}; ask for 2 or more classes, or leave it out")
 
 
-def _problem(rng, y_train, shots, ways):
-    """One draw: rows [K] of the labelled points, and each class's number in the readout [classes], -1 if left out."""
+def labelled_points(rng, y_train, shots, ways):
+    """One draw: rows [K] of the labelled points, and each class's number in the readout [classes], -1 if left out.
+
+    y_train [n] int 0..C-1.  Raises InputError for a class of too few points.
+    """
     classes = int(y_train.max()) + 1
     if ways is None or ways >= classes:
         return few_shot_draw(rng, y_train, shots), np.arange(classes)

@@ -6,7 +6,7 @@ import pytest
 
 import unsup_meta as um
 from ops.scoring.few_shot import few_shot_accuracy
-from ops.scoring.methods import METHODS, Components, Learned, RandomStart, RawInputs, readout
+from ops.scoring.methods import METHODS, VAE, Components, Learned, RandomStart, RawInputs, Supervised, readout
 from ops.scoring.methods.components import project_on_components
 from ops.scoring.settings import BATCHES, DRAWS, ORDER, PHI, REFERENCE, ScoreSettings, curve_steps
 from ops.data import Dataset, load_dataset
@@ -43,9 +43,10 @@ def test_random_is_learned_after_no_steps(dataset, dtype):
     assert np.array_equal(RandomStart(np.dtype(dtype).name).curve(dataset, SIZES, SETTINGS, [0], [0, 1]), learned)
 
 
-def test_seeds_and_points_do_not_depend_on_company(dataset):
-    values = rule().curve(dataset, SIZES, SETTINGS, [0, 1, 3, 6], [0, 1, 2])
-    assert np.array_equal(rule().curve(dataset, SIZES, SETTINGS, [3, 6], [1]), values[2:, 1:2])
+@pytest.mark.parametrize("method", [rule(), VAE(), Supervised()])
+def test_seeds_and_points_do_not_depend_on_company(dataset, method):
+    values = method.curve(dataset, SIZES, SETTINGS, [0, 1, 3, 6], [0, 1, 2])
+    assert np.array_equal(method.curve(dataset, SIZES, SETTINGS, [3, 6], [1]), values[2:, 1:2])
     assert not np.array_equal(values[:, 0], values[:, 1])
 
 

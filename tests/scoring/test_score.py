@@ -70,6 +70,17 @@ def test_a_tuned_ridge_is_a_second_column(files, tmp_path, capsys):
     assert both["tuned_ridge"] and not plain["tuned_ridge"] and both["curve"] == plain["curve"]
 
 
+def test_trained_baselines_are_rows_like_others(files, tmp_path, monkeypatch, capsys):
+    for method in ("vae", "beta-vae", "supervised"):
+        monkeypatch.setattr(score.METHODS[method], "updates", 3)
+    rows = scored(files, tmp_path, "--baselines", "supervised,vae,beta-vae", "--tuned-ridge")["rows"]
+    assert [row["method"] for row in rows[2:]] == ["supervised", "vae", "beta-vae"]
+    assert all(row["n"] == row["tuned"]["n"] == 6 for row in rows)
+    assert {key: rows[2][key] for key in ("mean", "sem", "n")} == rows[2]["tuned"] != rows[3]["tuned"]
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("supervised on the labelled points", "VAE", "beta-VAE"))
+
+
 def test_same_seed_same_numbers_other_seed_others(files, tmp_path):
     one, two = scored(files, tmp_path), scored(files, tmp_path)
     other = scored(files, tmp_path, "--seed", "1")

@@ -17,9 +17,12 @@ from ops.scoring.methods.components import COMPONENTS, Components
 from ops.scoring.methods.hebbian import Hebbian
 from ops.scoring.methods.kmeans import KMeans
 from ops.scoring.methods.raw import RawInputs
+from ops.scoring.methods.supervised import Supervised
+from ops.scoring.methods.vae import VAE, BetaVAE
 
 METHODS = {"random": RandomStart, "learned": Learned, "raw": RawInputs, "pca": Components,
-           "kmeans": KMeans, "hebbian": Hebbian}
+           "kmeans": KMeans, "hebbian": Hebbian,
+           "vae": VAE, "beta-vae": BetaVAE, "supervised": Supervised}
 BASELINES = tuple(name for name in METHODS if name not in ("random", "learned"))  # what --baselines takes
 LOOKS = {  # a method's name in words and its colour, the same in all pictures
     "random": ("random start", "#999999"),
@@ -28,6 +31,10 @@ LOOKS = {  # a method's name in words and its colour, the same in all pictures
     "pca": ("principal components", "#a0522d"),
     "kmeans": ("k-means, 32 centres", "#E69F00"),
     "hebbian": ("Hebb's rule, set by hand", "#56B4E9"),
+    "vae": ("VAE", "#D55E00"),
+    "beta-vae": ("beta-VAE", "#882255"),
+    "supervised": ("supervised on the labelled points", "#009E73"),
+    "prototypical": ("prototypical networks", "#CC79A7"),  # no baseline: it wants classes to train on
 }
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import unsup_meta as um
 from ops.errors import InputError
 from ops.rule.theta_file import load_settings, theta_dims
-from ops.scoring.methods.readout import scored
-from ops.scoring.settings import BATCHES, ORDER, PHI, REFERENCE
+from ops.scoring.methods.readout import reference_batch, scored
+from ops.scoring.settings import BATCHES, ORDER, PHI
 
 PAPER = {"lr": 3e-4, "norm_eps": 1.0}  # of a theta whose file does not say
 
@@ -88,8 +88,6 @@ def ordered(dataset, settings, seed):
 
 def feature_accuracy(phi, dataset, settings):
     """Accuracies [draws, readouts] of phi's features (D11); phi and dataset of one dtype.  InputError as `scored`."""
-    n_reference = min(settings.batch_reference, len(dataset.x_train))
-    rows = settings.stream(REFERENCE).choice(len(dataset.x_train), n_reference, replace=False)
-    reference = dataset.x_train[rows]
+    reference = reference_batch(dataset.x_train, settings)
     train, test = (um.features(phi, x, reference, settings.activation) for x in (dataset.x_train, dataset.x_test))
     return scored(train, test, dataset, settings)

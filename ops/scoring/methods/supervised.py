@@ -1,0 +1,54 @@
+"""The base model and a linear head trained on the labelled points alone (H.3.2)."""
+from typing import NamedTuple
+
+import numpy as np
+
+from ops.scoring.few_shot import labelled_points
+from ops.scoring.methods.network import batch_rows, cross_entropy_of, evaluated, init_layers, outputs, trained
+from ops.scoring.methods.readout import reference_batch
+from ops.scoring.settings import BASELINE, DRAWS
+
+BATCH = 32
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)  # the grid of which the paper's authors took the best on the test split
+
+
+class Supervised(NamedTuple):
+    """A fresh network for each draw of labelled points; its head is the readout, so that all readouts are the same.
+
+    lr         Adam's
+    reference  test-time batch-norm statistics of D11's unlabelled reference batch; else of all labelled points
+    """
+    lr: float = 3e-3
+    reference: bool = False
+    seeded = True
+    updates = 10_000
+
+    def curve(self, dataset, sizes, settings, steps, seeds):
+        """[points, seeds, draws, readouts]; each draw of a seed has a stream of its own.
+
+        Raises InputError for a class of too few points and as `trained`.
+        """
+        rng = settings.stream(DRAWS)
+        drawn = [labelled_points(rng, dataset.y_train, settings.shots, settings.ways) for _ in range(settings.draws)]
+        values = np.array([[self._accuracies(dataset, sizes, settings, steps, *points, settings.stream(BASELINE, k, draw))
+                            for draw, points in enumerate(drawn)] for k in seeds])  # [seeds, draws, points]
+        return np.repeat(np.moveaxis(values, 2, 0)[..., None], 1 + settings.tuned_ridge, axis=3)
+
+    def _accuracies(self, dataset, sizes, settings, steps, rows, target, rng):
+        """[points] of one draw."""
+        x, y, asked = dataset.x_train[rows], target[dataset.y_train[rows]], target[dataset.y_test] >= 0
+        x_test, y_test = dataset.x_test[asked], target[dataset.y_test[asked]]
+        statistics = reference_batch(dataset.x_train, settings) if self.reference else x
+        layers = init_layers(rng, [*sizes, target.max() + 1], x.dtype)
+
+        def draw():
+            batch = batch_rows(rng, len(x), BATCH)
+            return x[batch], y[batch]
+
+        return [(evaluated(layers, x_test, statistics).argmax(axis=1) == y_test).mean()
+                for layers in trained(cross_entropy, layers, draw, lambda t: self.lr, steps, "supervised")]
+
+
+def cross_entropy(layers, x, y):
+    """Mean over x [B, N0] of -log softmax(outputs)[y] in nats; y [B] int."""
+    return cross_entropy_of(outputs(layers, x), y)
