@@ -4,7 +4,8 @@
 """
 import numpy as np
 
-from checks import random_phi, random_theta, um
+from checks import random_phi, random_theta, um, values
+from ops.rule.primitive import flatten
 
 
 def normal(*shapes, scale=1.0):
@@ -76,3 +77,24 @@ def convolution_cases():
 
 GROUPS = (base_cases, objective_cases, backward_cases, update_cases, convolution_cases)
 CASES = {name: case for group in GROUPS for name, *case in group()}
+
+
+def drawn(name, seed=0):
+    """(the fast function, arguments, positions of the leaves that have a gradient) of a case."""
+    fun, make, data = CASES[name]
+    args, wanted, start = make(np.random.default_rng(seed)), [], 0
+    for position, arg in enumerate(args):
+        leaves = flatten(arg)[0]
+        wanted += [start + i for i, a in enumerate(leaves) if isinstance(a, np.ndarray) and position not in data]
+        start += len(leaves)
+    return fun, args, wanted
+
+
+def other_rng(seed=0):
+    """A stream that none of the arguments comes from."""
+    return np.random.default_rng(seed + 1000)
+
+
+def cotangents(fun, args, seed=0, dtype=np.float64):
+    rng = other_rng(seed)
+    return [np.asarray(rng.standard_normal(a.shape), dtype) for a in values(fun, args)]
