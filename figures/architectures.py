@@ -158,7 +158,7 @@ def dress(axes, numbers):
     name = "14x14 MNIST" if numbers["data"] == "mnist14" else numbers["data"].rsplit("/", 1)[-1]
     axes.set_ylabel(f"{name} accuracy, {numbers['shots']} labelled a class")
     count = max((len(p["thetas"]) for bar in numbers["bars"] for p in bar["steps"].values()), default=0)
-    axes.set_title(f"thetas: {count}; mean and standard error over {numbers['seeds']} base models of each and "
-                   f"{numbers['draws']} draws", fontsize=8.5)
+    axes.set_title(f"mean and standard error; thetas: {count}, base models of each: {numbers['seeds']}, draws: "
+                   f"{numbers['draws']}", fontsize=8.5)
     axes.grid(alpha=0.3)
     axes.set_axisbelow(True)

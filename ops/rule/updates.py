@@ -5,6 +5,9 @@ from ops.rule.dense import standardise
 from ops.rule.planes import delta_weights
 from ops.rule.primitive import NO_TAPE, block
 from ops.rule.readouts import LOWER, UPPER, project, stack
+from ops.rule.threads import in_parts
+
+BLOCK_FLOATS = 1 << 18  # averaged at a time
 
 
 def compute_delta_weight(phi, xs, hs, theta, norm_eps=1.0):
@@ -52,5 +55,15 @@ def _moving_average_vjp(g, tape, wanted):
 @block(vjp=_moving_average_vjp)
 def moving_average(p, delta, lr, *, tape=NO_TAPE):
     """What `unsup_meta.moving_average` defines."""
-    tape.update(lr=p.dtype.type(lr))
-    return p * p.dtype.type(1 - lr) + delta * p.dtype.type(lr)
+    stay, move, out = p.dtype.type(1 - lr), p.dtype.type(lr), np.empty_like(p)
+
+    def part(first, end):
+        step = max(1, len(p) * BLOCK_FLOATS // p.size)
+        for start in range(first, end, step):  # a wide layer leaves no room for a product of its size
+            rows = slice(start, min(start + step, end))
+            np.multiply(p[rows], stay, out=out[rows])
+            out[rows] += delta[rows] * move
+
+    in_parts(part, len(p), 3 * p.size)
+    tape.update(lr=move)
+    return out

@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import sys; sys.path.insert(0, sys.argv[1])
 import numpy as np, unsup_meta as um
-from ops.rule import threads, conv
-threads.WORTH_SHARING, conv.TILE_FLOATS = 100, 3000
+from ops.rule import threads, conv, lateral, planes
+threads.WORTH_SHARING, conv.TILE_FLOATS, planes.BLOCK_FLOATS = 100, 3000, 100
 seen = set()
 def noted(work, n, cost, plain=threads.in_parts):
     parts = []
@@ -30,7 +30,11 @@ theta, phi = um.init_theta(rng, 8, 6, 5, 7, 2, np.float64), um.init_phi(rng, [30
 x, xa, xb = rng.random((2, 8, 30)), rng.random((2, 1, 12, 30)), rng.random((2, 1, 12, 30))
 y = np.tile(np.eye(3)[np.arange(12) % 3], (2, 1, 1, 1))
 J, grad, end = um.meta_gradient(theta, phi, x, (xa, y, xb, y), 0.1, 1e-3)
-np.savez(sys.argv[2], J=J, W=end[0].W, most=max(seen), **grad)
+applied = um.unsupervised_update(phi, x[0], theta, 0.1, 1e-3)  # without gradient: blocks of columns
+lateral.worth_forming = lambda *sizes: False
+in_factors = um.unsupervised_update(phi, x[0], theta, 0.1, 1e-3)
+assert max(np.abs(a - b).max() for p, q in zip(applied, in_factors) for a, b in zip(p, q)) < 1e-12
+np.savez(sys.argv[2], J=J, W=end[0].W, applied=applied[0].W, in_factors=in_factors[1].V, most=max(seen), **grad)
 """
 
 

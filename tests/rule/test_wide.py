@@ -6,7 +6,7 @@ import pytest
 
 from checks import as_dtype, check_vjp, relative_error, run_vjp, um, values
 from fast_cases import CASES, cotangents, drawn, other_rng
-from ops.rule import lateral, planes
+from ops.rule import lateral, planes, updates
 from ops.rule.watch import watching
 
 SEEDS = (0, 1)
@@ -60,6 +60,19 @@ def test_an_update_without_gradient_takes_little_more_memory_than_two_copies_of_
     finally:
         tracemalloc.stop()
     assert peak < 2.4 * 2 * args[0][0].W.nbytes
+
+
+def test_an_average_in_blocks_is_the_same_and_takes_no_more_memory_than_the_result(monkeypatch):
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(updates, "BLOCK_FLOATS", 1000)
+    p, delta = rng.standard_normal((2, 1001, 300)).astype(np.float32)
+    tracemalloc.start()
+    try:
+        out = um.moving_average.kernel(p, delta, 0.3)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(out, um.moving_average.definition(p, delta, np.float32(0.3))) and peak < 1.1 * p.nbytes
 
 
 @pytest.mark.parametrize("name", UPDATES)
