@@ -7,7 +7,7 @@ import numpy as np
 
 from ops.scoring import score
 from ops.scoring.flags import setting
-from ops.scoring.methods import baselines_of, method_label, row_name
+from ops.scoring.methods import LOOKS, baselines_of, method_colour, method_label, row_name
 from ops.scoring.score import measure  # noqa: F401  (part of an experiment)
 from ops.scoring.settings import HIDDEN_AND_OUTPUT, DataSettings, thetas_setting
 from ops.scoring.tables import columns_of, protocol, summaries, table
@@ -17,9 +17,9 @@ TITLES = {"mnist14": "MNIST\n14x14", "fashion14": "Fashion-MNIST\n14x14", "mnist
           "fashion14full": "all of Fashion-\nMNIST, 14x14", "cifar10": "CIFAR-10\n16x16",
           "imagenet16-heldout": "ImageNet, held-out\nclasses, 16x16", "omniglot": "Omniglot\n28x28",
           "imdb": "IMDB\nbags of words", "moons": "two moons", "mnist3": "stacked MNIST\n28x28"}
-LEARNED = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # M. Okabe and K. Ito's palette
+LEARNED = (method_colour("learned"), "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito's palette
 LEARNED_MARKERS = "oDP*Xh"
-BASELINE_MARKERS = "sv^<>p"  # grey; shapes differ too, so colour is not needed to tell the methods apart
+BASELINE_MARKERS = "sv^<>p"  # hollow; shapes differ too, so colour is not needed to tell the methods apart
 SPREAD = 0.62  # of a column's width, taken up by its dots
 
 
@@ -117,11 +117,16 @@ def _styles(labels):
     styles, counts = {}, {True: 0, False: 0}
     for label, learned in labels.items():
         n, markers = counts[learned], LEARNED_MARKERS if learned else BASELINE_MARKERS
-        colour = LEARNED[n % len(LEARNED)] if learned else ("#999999", "#555555", "#222222")[n % 3]
+        colour = LEARNED[n % len(LEARNED)] if learned else _baseline_colour(label)
         styles[label] = {"marker": markers[n % len(markers)], "color": colour, "markersize": 7 if learned else 5.5,
                          "markerfacecolor": colour if learned else "white"}
         counts[learned] += 1
     return styles
+
+
+def _baseline_colour(label):
+    """Of a method by its name in words, before which components have their number."""
+    return next(colour for name, colour in LOOKS.values() if label.endswith(name))
 
 
 def _dress(figure, axes, numbers):

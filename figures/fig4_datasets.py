@@ -29,7 +29,8 @@ class Settings(DataSettings):
     seeds: int = setting(3, "base models", low=1, quick=1)
     tuned_ridge: bool = setting(True, "a second column, the ridge of each readout tuned")
     vae_updates: int = setting(100_000, "updates of the VAE, as the paper has it", low=1, quick=4000)
-    supervised_updates: int = setting(10_000, "updates of the supervised network, as the paper has it", low=1, quick=1000)
+    supervised_updates: int = setting(10_000, "updates of the supervised network, as the paper has it", low=1,
+                                      quick=1000)
 
 
 def cells(settings):
@@ -41,7 +42,8 @@ def cells(settings):
         data = score.data_of(name, settings, absent=True)
         found += score.method_cells(data, settings, "random", start)
         for baseline in score.baselines_of(settings.baselines):
-            found += score.method_cells(data, settings, baseline, steps=[updates[baseline]] if baseline in updates else None)
+            steps = [updates[baseline]] if baseline in updates else None
+            found += score.method_cells(data, settings, baseline, steps=steps)
         for label, rule in rules.items():
             found += score.method_cells(data, settings, "learned", rule._asdict(), [settings.inner_steps], label)
     return found

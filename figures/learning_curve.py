@@ -3,11 +3,11 @@ import os
 import textwrap
 
 from ops.scoring import score
-from ops.scoring.methods import method_label
+from ops.scoring.methods import method_colour, method_label
 from ops.scoring.score import Settings, measure  # noqa: F401  (parts of an experiment)
 
 TITLES = {"mnist14": "MNIST, 14x14", "fashion14": "Fashion-MNIST, 14x14"}
-RULE, GREYS = "#1f6fb4", ("#555555", "#a0522d", "#6b8e23", "#8a2be2")
+RULE = method_colour("learned")
 
 
 def cells(settings):
@@ -64,7 +64,8 @@ def _draw_panel(axes, panel):
     axes.fill_between(panel["steps"], panel["low"], panel["high"], color=RULE, alpha=0.2, linewidth=0, label=band)
     axes.plot(panel["steps"], panel["mean"], color=RULE, marker="o", markersize=4, label="learned rule")
     for i, (method, mean) in enumerate(panel["lines"].items()):
-        axes.axhline(mean, color=GREYS[i % len(GREYS)], linestyle=("--", ":", "-.")[i % 3], label=method_label(method))
+        axes.axhline(mean, color=method_colour(method), linestyle=("--", ":", "-.")[i % 3],
+                     label=method_label(method))
     axes.set_xlabel("inner steps of the learned rule")
     axes.set_ylim(0, 1)
     axes.grid(alpha=0.3)

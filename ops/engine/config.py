@@ -90,8 +90,8 @@ class Config:
                         choices=("both", "upper"))
     max_shift: int = setting(1, "largest random shift of an image, pixels each way", low=0)
     tasks: mixture = setting(mixture("letters:2,world:7,restyled:1,vectors:1"), "mixture of task sets, NAME or NAME:SHARE "
-                             "separated by commas; names: letters, world, vectors, glyphs, cifar10, imagenet16, the families in "
-                             "ops/tasks/world/README.md, or a PATH.npz with x and y")
+                             "separated by commas; names: letters, world, vectors, glyphs, cifar10, imagenet16, the "
+                             "families in ops/tasks/world/README.md, or a PATH.npz with x and y")
     data_dir: str = setting("", "folder of data sets; else UNSUP_META_DATA, else ~/.cache/unsup_meta")
     font_dir: str = setting("", "folder of fonts to render glyphs with, besides Matplotlib's own")
     system_fonts: str = setting("no", "yes: render glyphs with the system's fonts too", choices=("no", "yes"))

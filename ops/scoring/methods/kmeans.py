@@ -27,7 +27,7 @@ class KMeans(NamedTuple):
 
 
 def first_centres(x, count, rng):
-    """k-means++ (Arthur and Vassilvitskii 2007): rows of x [n, N0], each next one drawn by its squared distance: [<= count, N0]."""
+    """k-means++ (Arthur and Vassilvitskii 2007): rows of x [n, N0], the next by its squared distance: [<= count, N0]."""
     chosen = [rng.integers(len(x))]
     nearest = squared_distances(x, x[chosen])[:, 0]
     while len(chosen) < min(count, len(x)) and nearest.sum() > 0:
