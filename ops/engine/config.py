@@ -148,7 +148,7 @@ class Config:
                                      "for none", low=0)
     snapshot_growth: float = setting(1.5, "... and from each kept theta to the next this many times as many; 1: as many",
                                      low=1)
-    validate_steps: int = setting(20, "meta-steps between scores on the validation suite; 0 for never", low=0)
+    validate_steps: int = setting(15, "meta-steps between scores on the validation suite; 0 for never", low=0)
     validate_sets: sets_of_suite = setting(tuple(SETS), "its sets, separated by commas; what this machine lacks is left "
                                                         "out")
     validate_tasks: int = setting(1, "tasks of each of its sets", low=1)
