@@ -40,6 +40,7 @@ def test_killed_workers_change_no_bit(undisturbed, tmp_path):
     assert_same_run(tmp_path, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_killed_fork_server_changes_no_bit(undisturbed, tmp_path):
     """Its workers live on; the next one to be replaced needs a new fork server."""
     process = start(tmp_path, *flags(workers=2, **LONG), after=2)

@@ -25,6 +25,7 @@ def gradient(theta, phi, x, *rest):
 unsup_meta.meta_gradient = gradient"""
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_exactly_after_dropped_gradients(tmp_path):
     """With nothing from Adam theta's predecessor is theta itself, also in what a checkpoint says."""
     settings = flags(workers=1, steps=10, meta_batch=1, checkpoint_steps=1, keep_checkpoints=20, max_failures=99)
@@ -43,6 +44,7 @@ def test_a_run_goes_on_exactly_after_dropped_gradients(tmp_path):
     assert_same_run(again, whole)
 
 
+@pytest.mark.slow
 def test_no_room_for_the_log_keeps_the_checkpoint_before(tmp_path):
     settings = dict(workers=2, checkpoint_steps=1, validate_steps=0)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -61,6 +63,7 @@ def test_no_room_for_the_log_keeps_the_checkpoint_before(tmp_path):
     assert learning(metrics(cut))[1:] == learning(metrics(whole))
 
 
+@pytest.mark.slow
 def test_a_stop_within_a_validation_loses_nothing(tmp_path):
     settings = dict(workers=2, steps=6, validate_steps=3, validate_times="200")
     whole, cut = tmp_path / "whole", tmp_path / "cut"

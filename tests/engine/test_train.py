@@ -208,6 +208,7 @@ def test_presets_are_the_papers():
     assert laptop.minutes <= 5
 
 
+@pytest.mark.slow
 def test_a_users_own_data_are_shared_by_any_number_of_workers_and_others_are_not_gone_on_with(tmp_path):
     data, folders = tmp_path / "mine.npz", (tmp_path / "1", tmp_path / "2")
     settings = flags(tasks=f"{data}:3,letters", ways=4, segment_clip=1, horizon_shape="normal")
@@ -227,6 +228,7 @@ def test_a_users_own_data_are_shared_by_any_number_of_workers_and_others_are_not
     assert_same_state(state_of(folders[0]), before)
 
 
+@pytest.mark.slow
 def test_validation_is_by_the_objective_that_is_trained_on(tmp_path):
     scores = []
     for objective in ("cosine", "squared"):
@@ -237,6 +239,7 @@ def test_validation_is_by_the_objective_that_is_trained_on(tmp_path):
     assert scores[0]["heldout_J"] != scores[1]["heldout_J"]
 
 
+@pytest.mark.slow
 def test_the_suite_is_what_the_machine_has_and_is_not_gone_on_with_by_another_one(tmp_path):
     """A set that is missing is said and left out; with it, or without one that was there, a run is not gone on with."""
     for name in ("with", "without"):

@@ -147,6 +147,7 @@ def test_the_rate_of_the_loop_leaves_the_start_out_and_needs_enough_meta_steps()
         bench.loop_numbers([record(0.0), record(9.0), record(9.5)], 2.0)
 
 
+@pytest.mark.slow
 def test_start_is_measured_on_a_real_run(monkeypatch):
     before = set(os.listdir(ROOT))
     assert 0.1 < bench.start_seconds() < bench.START_SECONDS

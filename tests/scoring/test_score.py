@@ -3,12 +3,16 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import evaluate
+import unsup_meta as um
+from ops.engine.config import make_config
 from ops.rule import fast
+from ops.rule.theta_file import load_settings, theta_dims
 from ops.scoring import score, settings
 from small_runs import ROOT
 from small_data import rng, small_theta
@@ -149,6 +153,13 @@ def test_help_lists_the_commands_and_importing_them_is_cheap(capsys):
     code = "import evaluate, sys; print([name for name in sys.modules if name.startswith(('matplotlib', 'figures.'))])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_the_theta_that_comes_with_the_project_is_whole_and_of_the_preset_that_it_is_said_to_be():
+    told, best = json.loads((Path(settings.SHIPPED[1]).with_suffix(".json")).read_text()), make_config("best", {})
+    assert told["command"] == "python train.py --preset best" and told["seed"] == best.seed
+    assert theta_dims(um.load_theta(settings.SHIPPED[1])) == best.rule_sizes
+    assert load_settings(settings.SHIPPED[1], {}) == pytest.approx({"lr": best.lr, "norm_eps": best.norm_eps})
 
 
 def test_without_a_theta_it_is_that_of_ones_own_run_else_the_shipped_one(files, tmp_path, monkeypatch, capsys):
