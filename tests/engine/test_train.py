@@ -7,11 +7,15 @@ import sys
 import numpy as np
 import pytest
 
-from ops.engine.config import Config, as_json, differing_fields, horizon_scale, make_config, parse, snapshot_is_due, unroll_range
+import unsup_meta as um
+from ops.engine.config import (Config, as_json, differing_fields, horizon_scale, make_config, parse, snapshot_is_due,
+                               unroll_range)
+from ops.engine.live_tasks import THETA, stream
 from ops.errors import InputError
 from ops.files import load_npz
+from ops.rule.hebbian import hebbian_start
 from small_runs import ROOT, assert_same_run, assert_same_state, flags, metrics, one_line, state_of, train
-from small_data import make_omniglot, make_user
+from small_data import config, make_omniglot, make_user
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +114,17 @@ def test_theta_moves_and_another_seed_moves_it_elsewhere(undisturbed, tmp_path):
     train(tmp_path, *flags(workers=2, seed=1))
     a, b = state_of(undisturbed[0])[0], state_of(tmp_path)[0]
     assert not np.allclose(a["running"], b["running"])
+
+
+def test_theta_starts_from_hebbs_rule_or_at_random(tmp_path):
+    """D10's draws; Hebb's rule is two planes of ten, the others' merge weights 0."""
+    for start in ("random", "hebbian"):
+        train(tmp_path / start, *flags(workers=1, steps=0, theta_start=start))
+        found, c = load_npz(tmp_path / start / "runs/laptop/theta.npz"), config(batch_size=8, hdims=4, delta=3, top=4, rank=2)
+        drawn = um.init_theta(stream(c, THETA), **c.rule_sizes)
+        expected = drawn if start == "random" else hebbian_start(drawn)
+        assert all(np.array_equal(found[f"theta/{name}"], array) for name, array in expected.items())
+    assert np.flatnonzero(found["theta/merge"]).tolist() == [5, 8]
 
 
 def test_a_run_begins_with_a_theta_that_is_given(undisturbed, tmp_path):
