@@ -99,7 +99,7 @@ def draw(numbers):
     """What `numbers` gives -> a Matplotlib Figure; needs no display.  Bars are one standard error."""
     from matplotlib.figure import Figure
     groups = numbers["groups"]
-    figure = Figure(figsize=(2.0 + 2.1 * len(groups), 4.6), dpi=120, layout="constrained")
+    figure = Figure(figsize=(max(7.6, 2.0 + 2.1 * len(groups)), 4.8), dpi=120, layout="constrained")
     axes = figure.subplots()
     for number, group in enumerate(groups):
         if "error" in group:
@@ -123,7 +123,7 @@ def draw(numbers):
     axes.set_axisbelow(True)
     handles, labels = axes.get_legend_handles_labels()
     entries = dict(zip(labels, handles))
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=min(len(entries), 4), fontsize=8,
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=3, fontsize=8,
                   frameon=False)
     return figure
 
