@@ -118,13 +118,11 @@ def draw(numbers):
     axes.set_ylim(0, 0.9)
     axes.set_ylabel(f"accuracy, {numbers['shots']} labelled examples per class")
     axes.set_title(f"{numbers['inner_steps']} updates by the rule, of {max(len(g['thetas']) for g in groups)} meta-seeds "
-                   f"(dots); one standard error over {numbers['seeds']} base models, {numbers['draws']} draws", fontsize=8)
+                   f"(dots); one standard error; base models: {numbers['seeds']}, draws: {numbers['draws']}", fontsize=8)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
-    handles, labels = axes.get_legend_handles_labels()
-    entries = dict(zip(labels, handles))
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=3, fontsize=8,
-                  frameon=False)
+    entries = {label: handle for handle, label in zip(*axes.get_legend_handles_labels())}  # one a method
+    figure.legend(entries.values(), entries, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return figure
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import unsup_meta as um
 from ops.errors import InputError
 from ops.rule.theta_file import load_settings, theta_dims
+from ops.scoring.methods.network import batch_rows
 from ops.scoring.methods.readout import reference_batch, scored
 from ops.scoring.settings import BATCHES, ORDER, PHI
 
@@ -53,8 +54,7 @@ class Learned(NamedTuple):
         """
         n, B = len(x_train), theta_dims(self.theta)["batch_size"]
         for t in steps:
-            rows = rng.choice(n, B, replace=False) if n >= B else np.resize(rng.permutation(n), B)
-            phi = um.unsupervised_update(phi, x_train[rows], self.theta, self.lr, self.norm_eps, activation)
+            phi = um.unsupervised_update(phi, x_train[batch_rows(rng, n, B)], self.theta, self.lr, self.norm_eps, activation)
             if not all(np.isfinite(array).all() for layer in phi for array in layer):
                 raise InputError(
                     f"{self.source}: the base model is NaN or infinite after inner step {t + 1} (lr {self.lr:g}, "
