@@ -52,9 +52,9 @@ def cells(settings):
 def numbers(settings, results):
     """{"groups": [...]}, one for each data set; beside them shots, ways, draws, seeds, inner_steps.
 
-    A group: "title", "methods" {name: {"mean", "sem", "n", "tuned": {...}}}, that of "learned" over the draws with the
-    phis of all thetas as seeds, and "thetas" {label: the same of each alone}; "claim" {other of the paper's bars: {"difference",
-    "sem", "holds"}}, over common draws; or "title" and "error".
+    A group: "title", "methods" {name: {"mean", "sem", "n", "tuned": {...}}}, that of "learned" with the phis of all thetas
+    as seeds, and "thetas" {label: the same of each alone}; "claim" {other of the paper's bars: {"difference", "sem",
+    "holds"}}, over common draws; or "title" and "error".
     """
     groups, values = {}, {}
     for cell, accuracies, error in score.gathered(results):
