@@ -32,7 +32,7 @@ from ops.engine.meta_optimizer import length  # noqa: E402
 from ops.engine.progress import Progress, status_line, summary  # noqa: E402
 from ops.engine.run import Run  # noqa: E402
 from ops.engine.shared_memory import AVERAGED, layers, phi_floats, views  # noqa: E402
-from ops.engine.validation import measured, open_validation  # noqa: E402
+from ops.engine.validation import kept, measured, open_validation  # noqa: E402
 from ops.engine.workers import Signals, Stop  # noqa: E402
 from ops.errors import InputError  # noqa: E402
 from ops.files import sweep_temporary  # noqa: E402
@@ -148,15 +148,16 @@ class MetaTrainer(Run):
         return every and self.step % every == 0 and self.validated < self.step
 
     def validate(self):
-        """Score the averaged theta on the validation suite, apart from every training stream; keep the best one."""
+        """Score the averaged theta on the validation suite, apart from every training stream; keep it if it is as good as any."""
         self.accumulator.drain(self.step)
         theta = self.optimizer.averaged
         self.memory["theta"][AVERAGED, :len(theta)] = theta
         record = {"step": self.step - 1} | self.validation.record(self.workers, AVERAGED)
         self.log.write(record)
         self.validated = self.step
-        if self.best is None or record["score"] > self.best["score"]:
-            self.best, self.best_theta = {"score": record["score"], "step": self.step}, theta
+        best = record["score"] if self.best is None else self.best["score"]
+        if kept([best, record["score"]]):
+            self.best, self.best_theta = {"score": max(best, record["score"]), "step": self.step}, theta
 
     def train(self):
         """Meta-steps until the last one, the time limit or a signal; saves now and then, and at the end."""

@@ -136,14 +136,18 @@ def _dress(figure, axes, numbers):
     axes.set_xticks(range(len(columns)), [f"{c['title']}\n{w}" for c, w in zip(columns, ways)], fontsize=9)
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(-0.5, len(columns) - 0.5)
-    axes.set_ylim(0, 1)
-    axes.set_ylabel(f"accuracy, {numbers['shots']} labelled examples per class")
     axes.set_title(f"after {numbers['inner_steps']} inner steps of the rule; mean and standard error over "
                    f"{numbers['seeds']} base models and {numbers['draws']} draws", fontsize=9)
+    dress_accuracies(figure, axes, numbers["shots"], last="chance")
+
+
+def dress_accuracies(figure, axes, shots, high=1, columns=4, last=None):
+    """Dress axes of accuracies up to `high` and their figure: an entry of the legend for each label, `last` at its end."""
+    axes.set_ylim(0, high)
+    axes.set_ylabel(f"accuracy, {shots} labelled examples per class")
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
     handles, labels = axes.get_legend_handles_labels()
-    entries = dict(zip(labels, handles))  # chance has one line a column
-    entries["chance"] = entries.pop("chance")
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=min(len(entries), 4),
-                  fontsize=9, frameon=False)
+    entries = dict(sorted(zip(labels, handles), key=lambda entry: entry[0] == last))
+    figure.legend(entries.values(), entries, loc="outside lower center", ncols=min(len(entries), columns), fontsize=9,
+                  frameon=False)

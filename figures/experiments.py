@@ -116,10 +116,11 @@ def table(numbers):
     sets = list(dict.fromkeys(name for run in numbers["runs"] for name in run["sets"]))
     head = ["run", "what was tried", "settings", "seed", "minutes x cores", "meta-steps", "score", "largest move", *sets]
     lines = [head, ["---"] * len(head)]
-    for run in numbers["runs"]:
+    for i, run in enumerate(numbers["runs"]):
         flags = " ".join(f"`--{name.replace('_', '-')} {_flag(value)}`" for name, value in run["settings"].items())
+        like = next((other["name"] for other in numbers["runs"][:i] if flags and other["settings"] == run["settings"]), None)
         low, high = _points(run["low"]), _points(run["high"])
-        lines.append([run["name"], run["hypothesis"], flags or "default", str(run["seed"]),
+        lines.append([run["name"], run["hypothesis"], f"as {like}" if like else flags or "default", str(run["seed"]),
                       f"{run['minutes']:.0f} x {run['cores']}", f"{run['meta_steps']:,}",
                       f"**{_points(run['score'])}** ({low} to {high})", "-" if run["move"] is None else
                       f"{100 * run['move']:.1f}", *(_points(run["sets"].get(name)) for name in sets)])

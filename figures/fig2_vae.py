@@ -28,7 +28,7 @@ ELBO_IMAGES = 2000  # of each split
 class Settings:
     """Which images, for how long."""
     data: tuple = setting(("cifar10",), "data sets, comma separated or repeated, a column each", parse=data_names,
-                          many=True, metavar="NAME|PATH.npz", quick=("mnist14",))
+                          many=True, metavar="NAME|PATH.npz", quick=("letters",))
     images: int = setting(50_000, "training images, drawn at random; all where there are fewer", low=128, quick=3000)
     steps: int = setting(100_000, "updates of the VAE", low=FIRST, quick=8000)
     points: int = setting(25, "points of a curve, spaced geometrically", low=2, quick=12)

@@ -115,7 +115,7 @@ def words(numbers):
              f"{numbers['chosen']['hours']:.2f} h (the paper's 8 days are 192 h, less than its line at 200 h)"]
     for panel in numbers["panels"]:
         lines.append(f"{panel['title']}: " + (panel["error"] if "error" in panel else
-                     f"{panel['J'][0]:.3f} untrained, {min(panel['J']):.3f} at {panel['lowest']:.2g} h, "
+                     f"{panel['J'][0]:.3f} at first, {min(panel['J']):.3f} at {panel['lowest']:.2g} h, "
                      f"{panel['J'][-1]:.3f} at {panel['hours'][-1]:.2g} h"))
     return "\n".join(lines + [f"{claim}: {'holds' if holds else 'does not hold'}"
                               for claim, holds in numbers["claim"].items()])

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from figures.comparison import TITLES
+from figures.comparison import TITLES, dress_accuracies
 from ops.scoring import score
 from ops.scoring.few_shot import mean_and_sem
 from ops.scoring.flags import setting
@@ -115,14 +115,9 @@ def draw(numbers):
             _tuned(axes, x, found, method_colour(method))
     axes.plot([], [], "_", color="black", markersize=9, markeredgewidth=1.6, label="the same, its ridge tuned")
     axes.set_xticks(range(len(groups)), [g["title"] for g in groups])
-    axes.set_ylim(0, 0.9)
-    axes.set_ylabel(f"accuracy, {numbers['shots']} labelled examples per class")
     axes.set_title(f"{numbers['inner_steps']} updates by the rule, of {max(len(g['thetas']) for g in groups)} meta-seeds "
                    f"(dots); one standard error; base models: {numbers['seeds']}, draws: {numbers['draws']}", fontsize=8)
-    axes.grid(axis="y", alpha=0.3)
-    axes.set_axisbelow(True)
-    entries = {label: handle for handle, label in zip(*axes.get_legend_handles_labels())}  # one a method
-    figure.legend(entries.values(), entries, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    dress_accuracies(figure, axes, numbers["shots"], 0.9, columns=3)
     return figure
 
 

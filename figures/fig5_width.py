@@ -20,7 +20,7 @@ class Settings(ArchitectureSettings):
     wide_steps: int = setting(100, f"most updates of base models of more than {WIDE} units", low=1, quick=30)
     widest: bool = setting(False, f"also {WIDEST:,} units: one base model, at most {WIDEST_STEPS} updates of half a "
                            "minute or more, 8 GB; best with UNSUP_META_THREADS=2 and --processes 1")
-    trained: tuple = setting((32, 128), "fewest and most units met in meta-training", parse=counts, many=True)
+    trained: tuple = setting((32, 96), "fewest and most units met in meta-training", parse=counts, many=True)
 
 
 def cells(settings):

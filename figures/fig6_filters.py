@@ -118,7 +118,7 @@ def numbers(settings, results):
                 claim[f"{name}: filters become more local from the first trained theta to the last"] = (
                     last["locality"] > second["locality"])
             else:
-                claim[f"{name}: filters become template-like from the untrained theta to the last"] = (
+                claim[f"{name}: filters become template-like from the first theta to the last"] = (
                     last["template"] > first["template"])
     return {"time": in_words(results[0].cell["updates"], results[0].cell["rule"]["lr"]), "rows": list(rows.values()),
             "claim": claim}
@@ -158,8 +158,7 @@ def draw(numbers):
                         interpolation="nearest")
             axes.set_xlabel(f"T {pane['template']:.2f}  L {pane['locality']:.2f}", fontsize=11)
     for axes, pane in zip(panels[0], titled):
-        trained = f"step {pane['step']:,}\n{pane['hours']:.2g} h"
-        axes.set_title(trained if pane["step"] else "untrained", fontsize=11)
+        axes.set_title(f"step {pane['step']:,}\n{pane['hours']:.2g} h", fontsize=11)
     figure.suptitle(f"filters of the first layer, units 1 to {ROWS ** 2}, after {numbers['time']} by later and later "
                     "thetas;\n"
                     f"T: largest |cosine| with a training image; L: share of squared weight in the best "

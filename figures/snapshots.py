@@ -10,6 +10,7 @@ import numpy as np
 
 from figures.training_curves import TRAINING, read_metrics
 from ops.data import load_dataset
+from ops.engine.validation import kept
 from ops.errors import InputError
 from ops.scoring.flags import setting
 from ops.scoring.methods import open_rule
@@ -75,9 +76,9 @@ def spread(steps, count):
 
 
 def chosen(run):
-    """{"step", "hours"} of the run's theta.npz, which did best in validation; without one, its newest."""
+    """{"step", "hours"} of the run's theta.npz, which validation keeps; without one, its newest."""
     log, scored = read_metrics(run, TRAINING, ("score", "step"))
-    step = 1 + (max(scored, key=lambda record: record["score"]) if scored else log[-1])["step"]
+    step = 1 + (scored[kept([record["score"] for record in scored])] if scored else log[-1])["step"]
     return {"step": step, "hours": hours(log, step)}
 
 

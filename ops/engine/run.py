@@ -107,7 +107,7 @@ class Run:
                      f"layers {reply['sizes']}")
 
     def save(self):
-        """Write checkpoint.npz; theta.npz: the averaged theta that did best in validation, else the newest."""
+        """Write checkpoint.npz; theta.npz: the averaged theta that validation keeps, else the newest."""
         now, optimizer = time.monotonic(), self.optimizer
         state = {"step": self.step, "failures": self.failures, "elapsed": self.elapsed + now - self.started,
                  "best": self.best, "validated": self.validated, "adam_steps": optimizer.steps,

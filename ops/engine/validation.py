@@ -7,6 +7,12 @@ from ops.tasks.suite import open_suite, sets_of
 from ops.workers import Job
 
 POOL = "validation "  # begins the names of the suite's pools among those of a run
+NOISE = 0.01  # of a score on few tasks: a later theta, of more averaging and a lower rate, may do so much worse
+
+
+def kept(scores):
+    """Which of these in their order is that of the theta to keep: the last that is within NOISE of the best before it."""
+    return max(i for i, score in enumerate(scores) if score >= max(scores[:i + 1]) - NOISE)
 
 
 def open_validation(config):

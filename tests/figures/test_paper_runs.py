@@ -152,7 +152,7 @@ def test_filters_are_drawn_a_row_a_set_and_a_pane_a_theta(run, tmp_path, capsys)
     assert "data_batch_*.bin" in capsys.readouterr().err and "data_batch_*.bin" in found["rows"][1]["error"]
     assert [pane["step"] for pane in found["rows"][0]["panes"]] == [0, 4, 400] and len(found["claim"]) == 1
     figure = fig6_filters.draw(found)
-    assert [axes.get_title() for axes in figure.axes[:3]] == ["untrained", "step 4\n0.04 h", "step 400\n4 h"]
+    assert [axes.get_title() for axes in figure.axes[:3]] == ["step 0\n0 h", "step 4\n0.04 h", "step 400\n4 h"]
     assert [len(axes.images) for axes in figure.axes] == [1, 1, 1, 0, 0, 0]
     assert np.shape(figure.axes[0].images[0].get_array()) == (5 * 15 - 1, 5 * 15 - 1)
     picture = fig6_filters.mosaic(np.array([0, 1, -1]).reshape(3, 1, 1, 1) * np.ones((3, 3, 2, 2)))
