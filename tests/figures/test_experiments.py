@@ -72,7 +72,11 @@ def test_settings_of_another_day_are_compared_with_those_of_the_first(tmp_path, 
     folder = Path(run(tmp_path / "two", [0.5]))
     later = json.loads((folder / "config.json").read_text()) | {"new": [["letters", 0.5]], "clip": 1.0}
     (folder / "config.json").write_text(json.dumps(later))
-    assert add(str(folder))["runs"][1]["settings"] == {"new": [["letters", 0.5]], "clip": 1.0}
+    found = add(str(folder))
+    assert found["runs"][1]["settings"] == {"new": [["letters", 0.5]], "clip": 1.0}
+    found["runs"].append(found["runs"][1] | {"name": "three"})
+    assert [line.split(" | ")[2] for line in experiments.table(found).splitlines()[2:]] == [
+        "default", "`--clip 1.0` `--new letters:0.5`", "as two"]
 
 
 def test_what_is_no_run_or_no_log_is_one_line(tmp_path, capsys):

@@ -8,6 +8,7 @@ import evaluate
 import unsup_meta as um
 from figures import fig3, fig4_imdb, fig6_filters, fig6_manifold, snapshots
 from ops.data import Dataset
+from ops.engine.validation import kept
 from ops.scoring.methods import Learned
 from ops.scoring.objective import labelled_pairs, objectives
 from ops.scoring.runner import Result
@@ -61,6 +62,7 @@ def test_a_runs_thetas_are_told_by_meta_steps_and_hours(run):
     assert [s.step for s in found] == [0, 4, 400] and [s.hours for s in found] == pytest.approx([0, 0.04, 4])
     assert (found[1].rule.theta["merge"] == small_theta(4)["merge"]).all() and found[1].rule.lr == 0.03
     assert snapshots.chosen(str(run)) == {"step": 200, "hours": pytest.approx(2)}
+    assert [kept(scores) for scores in ([0.3], [0.3, 0.292], [0.3, 0.292, 0.285], [0.1, 0.3, 0.2, 0.295, -1])] == [0, 1, 1, 3]
 
 
 def test_updates_are_as_many_as_the_papers_in_inner_time():
