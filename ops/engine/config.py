@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ops.command_line import OneLineParser
 from ops.errors import InputError
+from ops.rule.hebbian import CHANNELS
 from ops.tasks.mixture import parse_mixture
 from ops.tasks.suite import SETS
 
@@ -133,8 +134,9 @@ class Config:
     steps: int = setting(1_000_000, "R, meta-steps at most", low=0)
     minutes: float = setting(4.5, "wall-clock minutes at most, this run; 0 for no limit", low=0)
     seed: int = setting(0, "every random stream is keyed by it", low=0, begins="the run")
-    theta_start: str = setting("hebbian", "theta of meta-step 0: random (D10), or with planes 6 and 9 set by hand to "
-                                          "Hebb's rule, the rest random", choices=("hebbian", "random"))
+    theta_start: str = setting("rectified", "theta of meta-step 0: random (D10), or with planes 3 and 9 set by hand to a "
+                                            "rectified Hebb's rule, or 6 and 9 to Hebb's, the rest random",
+                               choices=("rectified", "hebbian", "random"))
     init_theta: str = setting("", "start from the theta of this theta file or checkpoint, not a fresh one; Adam and "
                                   "the schedules start anew, --resume reads no such file")
     workers: int = setting(0, "worker processes; 0 for one per usable core", low=0)
@@ -216,8 +218,9 @@ def make_config(preset, overrides):
             raise InputError("--unroll-start and --unroll-end: give two numbers each, LEAST,MOST")
     if sorted(set(config.validate_times)) != list(config.validate_times):
         raise InputError("--validate-times: give rising numbers of inner steps")
-    if config.theta_start == "hebbian" and config.hdims < 2:
-        raise InputError(f"--hdims is {config.hdims}; Hebb's rule needs 2 channels: give more, or --theta-start random")
+    if config.hdims < CHANNELS.get(config.theta_start, 0):
+        raise InputError(f"--hdims is {config.hdims}; --theta-start {config.theta_start} needs "
+                         f"{CHANNELS[config.theta_start]}: give more, or --theta-start random")
     rates, boundaries = config.meta_lr, config.meta_lr_boundaries
     if len(rates) != len(boundaries) + 1 or tuple(sorted(boundaries)) != boundaries:
         raise InputError(f"--meta-lr has {len(rates)} rates for {len(boundaries)} --meta-lr-boundaries; "

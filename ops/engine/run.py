@@ -18,7 +18,7 @@ from ops.engine.workers import Workers
 from ops.errors import InputError
 from ops.files import write_atomically
 from ops.processes import usable_cores
-from ops.rule.hebbian import hebbian_start
+from ops.rule.hebbian import STARTS
 from ops.rule.theta_file import load_settings, theta_dims
 from ops.tasks.mixture import largest_inputs
 
@@ -35,8 +35,8 @@ class Run:
         self.step, self.failures, self.elapsed, self.best, self.best_theta, self.validated = 0, 0, 0.0, None, None, 0
         self.validation = Validation(config, pools)
         theta = um.init_theta(stream(config, THETA), **config.rule_sizes)
-        if config.theta_start == "hebbian":
-            theta = hebbian_start(theta)
+        if config.theta_start in STARTS:
+            theta = STARTS[config.theta_start](theta)
         if config.init_theta and not resume:
             theta = self._given_theta(config.init_theta, theta)
         self.optimizer = MetaOptimizer(theta, config.meta_lr_boundaries, config.meta_lr, config.clip,

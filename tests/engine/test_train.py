@@ -13,7 +13,7 @@ from ops.engine.config import (Config, as_json, differing_fields, horizon_scale,
 from ops.engine.live_tasks import THETA, stream
 from ops.errors import InputError
 from ops.files import load_npz
-from ops.rule.hebbian import hebbian_start
+from ops.rule.hebbian import STARTS
 from small_runs import ROOT, assert_same_run, assert_same_state, flags, metrics, one_line, state_of, train
 from small_data import config, make_omniglot, make_user
 
@@ -116,15 +116,15 @@ def test_theta_moves_and_another_seed_moves_it_elsewhere(undisturbed, tmp_path):
     assert not np.allclose(a["running"], b["running"])
 
 
-def test_theta_starts_from_hebbs_rule_or_at_random(tmp_path):
-    """D10's draws; Hebb's rule is two planes of ten, the others' merge weights 0."""
-    for start in ("random", "hebbian"):
+def test_theta_starts_from_a_rule_set_by_hand_or_at_random(tmp_path):
+    """D10's draws; what is set by hand is two planes of ten, the others' merge weights 0."""
+    for start, planes in (("random", list(range(10))), ("hebbian", [5, 8]), ("rectified", [2, 8])):
         train(tmp_path / start, *flags(workers=1, steps=0, theta_start=start))
         found, c = load_npz(tmp_path / start / "runs/laptop/theta.npz"), config(batch_size=8, hdims=4, delta=3, top=4, rank=2)
         drawn = um.init_theta(stream(c, THETA), **c.rule_sizes)
-        expected = drawn if start == "random" else hebbian_start(drawn)
+        expected = drawn if start == "random" else STARTS[start](drawn)
         assert all(np.array_equal(found[f"theta/{name}"], array) for name, array in expected.items())
-    assert np.flatnonzero(found["theta/merge"]).tolist() == [5, 8]
+        assert np.flatnonzero(found["theta/merge"]).tolist() == planes
 
 
 def test_a_run_begins_with_a_theta_that_is_given(undisturbed, tmp_path):

@@ -1,8 +1,9 @@
 """k-means and the Hebbian rule: each against what it is, computed otherwise."""
 import numpy as np
+import pytest
 
 import unsup_meta as um
-from ops.rule.hebbian import hebbian_start
+from ops.rule.hebbian import THRESHOLD, hebbian_start, rectified_start
 from ops.scoring.methods.kmeans import first_centres, lloyd, nearness, squared_distances
 from small_data import rng
 
@@ -39,25 +40,33 @@ def test_nearness_is_zero_beyond_the_mean_distance():
     assert np.allclose(nearness(x, centres), [[2, 1, 0], [0, 1 / 3, 1 / 3]])  # distances 0 1 5 and 3 2 2
 
 
-def test_the_hebbian_rule_is_hebbs_product_less_what_neighbours_respond_to():
-    """Its update of a layer, from activities alone; h is x as it stands, wherever ReLU would have cut it."""
-    theta = hebbian_start(um.init_theta(rng(7), 9, 5, 3, 4, 3, np.float64), apart=0.7)
-    for side in ("pa", "pb"):
-        theta[f"readout/lin_upper/{side}"][:, 1:] = 0  # what is free to learn
+@pytest.mark.parametrize("start", [hebbian_start, rectified_start])
+def test_the_rules_set_by_hand_are_hebbs_product_less_what_neighbours_respond_to(start):
+    """Their update of a layer, from activities alone; h is x as it stands, wherever ReLU would have cut it.
+
+    The rectified one takes x of all units at once, and of the upper ones what is above a threshold.
+    """
+    theta = start(um.init_theta(rng(7), 9, 5, 3, 4, 3, np.float64), apart=0.7)
+    for name in ("lin_upper", "zero"):
+        for side in ("pa", "pb"):
+            theta[f"readout/{name}/{side}"][:, 1:] = 0  # what is free to learn
     theta["bias"][:] = 0
     phi, x, lr = um.init_phi(rng(8), [7, 6, 5], np.float64), rng(9).normal(size=(9, 7)), 0.1
     xs, zs, ds, hs = um.hidden_states(phi, x, theta)
     unit = [(u - u.mean()) / u.std() for u in xs]
-    for got, u in zip(hs, unit):
+    above = [(r - r.mean()) / r.std() for r in (np.maximum(u - THRESHOLD, 0) for u in unit)]
+    for got, u, r in zip(hs, unit, above):
         assert np.allclose((got[..., 0] - got[..., 1]) / 2, u, atol=1e-4)  # but for the EPS of batch norms
+        assert start is hebbian_start or np.allclose((got[..., 2] - got[..., 3]) / 2, r, atol=1e-3)
     after = um.unsupervised_update(phi, x, theta, lr, 1e-3)
     scaled = lambda p: p / np.sqrt(1 + np.mean(p ** 2, axis=0))
-    for (W, b, V), new, low, high, u in zip(phi, after, xs, xs[1:], unit[1:]):
-        standard = [(a - a.mean(0)) / np.sqrt(a.var(0) + 1e-6) for a in (low, high)]
+    for l, ((W, b, V), new, u) in enumerate(zip(phi, after, unit[1:])):
+        low, high = ((a - a.mean(0)) / np.sqrt(a.var(0) + 1e-6) for a in xs[l:l + 2])
+        product = low.T @ high if start is hebbian_start else unit[l].T @ above[l + 1]
         S = u.T @ u / 9 / np.sqrt(u.shape[1])
         Wn = W / np.sqrt(np.mean(W ** 2, axis=0) + 1e-6)
         lateral = (S + S.T) / np.sqrt(2) * (1 - np.eye(len(S)))
-        merge = (scaled(standard[0].T @ standard[1] / 9) - 0.7 * scaled(Wn @ lateral)) / 10
+        merge = (scaled(product / 9) - 0.7 * scaled(Wn @ lateral)) / 10
         along = W / np.sqrt(np.sum(W ** 2) + 1e-6)
         orth = merge + along * max(0, -np.sum(merge * along))
         delta = orth / np.sqrt(1e-3 + np.mean(orth ** 2))

@@ -14,14 +14,14 @@ There is a single readout, whose ridge is the paper's, or a second one whose rid
 from ops.errors import InputError
 from ops.scoring.methods.base_model import Learned, RandomStart, open_rule  # noqa: F401  (read from here)
 from ops.scoring.methods.components import COMPONENTS, Components
-from ops.scoring.methods.hebbian import Hebbian
+from ops.scoring.methods.hebbian import Hebbian, RectifiedHebbian
 from ops.scoring.methods.kmeans import KMeans
 from ops.scoring.methods.raw import RawInputs
 from ops.scoring.methods.supervised import Supervised
 from ops.scoring.methods.vae import VAE, BetaVAE
 
 METHODS = {"random": RandomStart, "learned": Learned, "raw": RawInputs, "pca": Components,
-           "kmeans": KMeans, "hebbian": Hebbian,
+           "kmeans": KMeans, "hebbian": Hebbian, "rectified": RectifiedHebbian,
            "vae": VAE, "beta-vae": BetaVAE, "supervised": Supervised}
 BASELINES = tuple(name for name in METHODS if name not in ("random", "learned"))  # what --baselines takes
 LOOKS = {  # a method's name in words and its colour, the same in all pictures
@@ -31,6 +31,7 @@ LOOKS = {  # a method's name in words and its colour, the same in all pictures
     "pca": ("principal components", "#a0522d"),
     "kmeans": ("k-means, 32 centres", "#E69F00"),
     "hebbian": ("Hebb's rule, set by hand", "#56B4E9"),
+    "rectified": ("rectified Hebb's rule, set by hand", "#332288"),
     "vae": ("VAE", "#D55E00"),
     "beta-vae": ("beta-VAE", "#882255"),
     "supervised": ("supervised on the labelled points", "#009E73"),
