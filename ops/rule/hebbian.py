@@ -1,4 +1,4 @@
-"""Rules set by hand, as values of theta: Hebb's, the units of a layer driven apart (P. Foldiak 1990), and the same rectified.
+"""Rules set by hand, as values of theta: Hebb's, the units of a layer driven apart (P. Foldiak 1990), also rectified.
 
 DeltaW is the correlation of what a weight joins, less what the other units of the layer respond to already (plane 9,
 App.52-53).  Meta-training starts from the second: the states that it leads to are such that gradients through many
@@ -7,7 +7,7 @@ updates are of use, which those of a random theta are not.
 import numpy as np
 
 APART = 0.5  # weight of plane 9 against the other: the best of 0.3, 0.4 ... 0.7, 1, 2 on the validation suite
-THRESHOLD = 0.25  # standard deviations above the mean from which on a unit learns: the best of -0.5, 0, 0.25, 0.35, 0.5, 1 there
+THRESHOLD = 0.25  # standard deviations above the mean from which a unit learns: the best there of -0.5 to 1
 ABOVE = 6.0  # standard deviations that stay clear of a ReLU
 X_CHANNEL = 8  # of what ComputeH convolves, after the statistics of weights (App.94-95)
 SPARE = 0.1  # ranks of a readout that are not needed, times this: they do no harm and can learn
@@ -28,7 +28,7 @@ def hebbian_start(theta, apart=APART):
 
 
 def rectified_start(theta, threshold=THRESHOLD, apart=APART):
-    """As `hebbian_start`, but a unit learns from how far it is above a threshold: plane 3 (App.43) less plane 9; H 4 or more.
+    """As `hebbian_start`, but a unit learns from how far it is above a threshold: plane 3 (App.43) less 9; H 4 or more.
 
     h[..., 2:4] = [6 + r, 6 - r], r = relu(x - threshold) normalised, and plane 3 is the mean product of x below and r
     above.  Both are normalised over all units at once, so each counts by its variance, which plane 6 divides out.
