@@ -176,8 +176,7 @@ PAPERS = dict(  # what both papers' presets share
 PRESETS = {
     "laptop": {},
     # What figures/theta.npz was made with (figures/theta.json); seed 0.
-    "best": dict(theta_delay=0, meta_lr_boundaries=(100, 500), steps=250, minutes=0.0, validate_steps=100,
-                 validate_tasks=3, validate_times=(60, 200)),
+    "best": dict(steps=75, minutes=0.0, validate_steps=75),
     # The paper gives no probabilities for what comes on top: these are ours.
     "paper": PAPERS | dict(max_layers=5, max_units=512, tasks=mixture("glyphs:0.5,cifar10:0.25,imagenet16:0.25"),
                            p_task_dropout=0.1, p_example_dropout=0.1, p_class_permutation=0.1, p_x_shift=0.1),
