@@ -126,7 +126,7 @@ def _styles(labels):
 
 def _baseline_colour(label):
     """Of a method by its name in words, before which components have their number."""
-    return next(colour for name, colour in LOOKS.values() if label.endswith(name))
+    return max((len(name), colour) for name, colour in LOOKS.values() if label.endswith(name))[1]
 
 
 def _dress(figure, axes, numbers):
