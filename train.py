@@ -148,7 +148,7 @@ class MetaTrainer(Run):
         return every and self.step % every == 0 and self.validated < self.step
 
     def validate(self):
-        """Score the averaged theta on the validation suite, apart from every training stream; keep it if it is as good as any."""
+        """Score the averaged theta on the suite, apart from every training stream; keep it if it is as good as any (`kept`)."""
         self.accumulator.drain(self.step)
         theta = self.optimizer.averaged
         self.memory["theta"][AVERAGED, :len(theta)] = theta

@@ -24,7 +24,8 @@ class Settings(DataSettings):
     data: tuple = setting(("mnist14", "fashion14", "mnist28", "fashion28"), "data sets, comma separated or repeated",
                           parse=lambda text: text.split(","), many=True, quick=("mnist14", "fashion14"), metavar="NAME")
     baselines: tuple = setting(("vae", "supervised", "raw", "pca", "kmeans", "hebbian", "rectified"),
-                               "comma separated, of those in ops/scoring/methods, or none", parse=lambda text: tuple(text.split(",")))
+                               "comma separated, of those in ops/scoring/methods, or none",
+                               parse=lambda text: tuple(text.split(",")))
     draws: int = setting(20, "draws of labelled examples", low=1, quick=5)
     seeds: int = setting(3, "base models", low=1, quick=1)
     tuned_ridge: bool = setting(True, "a second column, the ridge of each readout tuned")

@@ -158,6 +158,7 @@ def test_help_lists_the_commands_and_importing_them_is_cheap(capsys):
 def test_the_theta_that_comes_with_the_project_is_whole_and_of_the_preset_that_it_is_said_to_be():
     told, best = json.loads((Path(settings.SHIPPED[1]).with_suffix(".json")).read_text()), make_config("best", {})
     assert told["command"] == "python train.py --preset best" and told["seed"] == best.seed
+    assert told["meta_steps"] == best.steps
     assert theta_dims(um.load_theta(settings.SHIPPED[1])) == best.rule_sizes
     assert load_settings(settings.SHIPPED[1], {"lr": 9, "norm_eps": 9}) == {"lr": best.lr, "norm_eps": best.norm_eps}
 
