@@ -16,14 +16,15 @@ from ops.scoring.methods.base_model import Learned, RandomStart, open_rule  # no
 from ops.scoring.methods.components import COMPONENTS, Components
 from ops.scoring.methods.hebbian import Hebbian, RectifiedHebbian
 from ops.scoring.methods.kmeans import KMeans
+from ops.scoring.methods.knocked_out import KnockedOut
 from ops.scoring.methods.raw import RawInputs
 from ops.scoring.methods.supervised import Supervised
 from ops.scoring.methods.vae import VAE, BetaVAE
 
-METHODS = {"random": RandomStart, "learned": Learned, "raw": RawInputs, "pca": Components,
+METHODS = {"random": RandomStart, "learned": Learned, "knocked-out": KnockedOut, "raw": RawInputs, "pca": Components,
            "kmeans": KMeans, "hebbian": Hebbian, "rectified": RectifiedHebbian,
            "vae": VAE, "beta-vae": BetaVAE, "supervised": Supervised}
-BASELINES = tuple(name for name in METHODS if name not in ("random", "learned"))  # what --baselines takes
+BASELINES = tuple(name for name in METHODS if name not in ("random", "learned", "knocked-out"))  # what --baselines takes
 LOOKS = {  # a method's name in words and its colour, the same in all pictures
     "random": ("random start", "#999999"),
     "learned": ("learned rule", "#0072B2"),

@@ -54,12 +54,16 @@ class Learned(NamedTuple):
         """
         n, B = len(x_train), theta_dims(self.theta)["batch_size"]
         for t in steps:
-            phi = um.unsupervised_update(phi, x_train[batch_rows(rng, n, B)], self.theta, self.lr, self.norm_eps, activation)
+            phi = self.update(phi, x_train[batch_rows(rng, n, B)], activation)
             if not all(np.isfinite(array).all() for layer in phi for array in layer):
                 raise InputError(
                     f"{self.source}: the base model is NaN or infinite after inner step {t + 1} (lr {self.lr:g}, "
                     f"norm_eps {self.norm_eps:g}); lower --lr, scale the data or use another theta")
         return phi
+
+    def update(self, phi, x, activation):
+        """The base model after one update (App.1-7)."""
+        return um.unsupervised_update(phi, x, self.theta, self.lr, self.norm_eps, activation)
 
 
 def open_rule(path, lr=None, norm_eps=None):
