@@ -70,7 +70,7 @@ def measure(cell):
         value["test"].append(scored(train, test, dataset, settings)[:, 0].tolist())
 
     if cell["method"] != "vae":
-        add(*(project_on_components(dataset.x_train, dataset.x_test, COMPONENTS) if cell["method"] == "pca" else
+        add(*(project_on_components(dataset.x_train, COMPONENTS, dataset.x_train, dataset.x_test) if cell["method"] == "pca" else
               (dataset.x_train, dataset.x_test)))
         return value
     reference, sizes = reference_batch(dataset.x_train, settings), [dataset.x_train.shape[1], *HIDDEN_AND_LATENTS]

@@ -17,7 +17,7 @@ SHIPPED = ("shipped", str(Path(__file__).resolve().parents[2] / "figures" / "the
 CURVE_POINTS = 10
 LARGEST_INPUT = 1e12
 UNEVEN = 30  # times the median of columns' standard deviations: a column in another unit
-PHI, BATCHES, REFERENCE, DRAWS, TEST, TUNING, ORDER, BASELINE = range(8)  # what a random stream is for
+PHI, BATCHES, REFERENCE, DRAWS, TEST, TUNING, ORDER, BASELINE, SEEN = range(9)  # what a random stream is for
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class ScoreSettings:
     test_images: int = setting(None, "test images of a draw's classes, about, drawn once; all where not given", low=1)
     seeds: int = setting(3, "base models", low=1, quick=2)
     seed: int = setting(0, "seed of all random numbers", low=0)
+    unlabelled: int = setting(None, "training images that features are learned from, without their labels, drawn at random "
+                              "once; all where not given.  Labelled ones are drawn from all", low=2)
     batch_reference: int = setting(2000, "training examples whose batch-norm statistics are kept", low=2)
     activation: str = setting("relu", "of the base model")
     permute: int = setting(None, "the inputs in a random order, another for each base model, as those of each task of "

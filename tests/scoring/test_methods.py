@@ -28,9 +28,10 @@ def rule(dtype=np.float32):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_curve_is_points_by_seeds_by_draws_by_readouts(dataset, name):
-    method = rule() if name == "learned" else METHODS[name]()
+    of_theta = name in ("learned", "knocked-out")
+    method = METHODS[name](*rule()[:3]) if of_theta else METHODS[name]()
     values = method.curve(dataset, SIZES, SETTINGS, [0, 2, 3], [4, 7])
-    trained = name == "learned" or hasattr(METHODS[name], "updates")
+    trained = of_theta or hasattr(METHODS[name], "updates")
     assert values.shape == (3 if trained else 1, 2 if method.seeded else 1, 3, 1)
     both = method.curve(dataset, SIZES, replace(SETTINGS, tuned_ridge=True), [0, 2, 3], [4, 7])
     assert both.shape == (*values.shape[:3], 2) and np.array_equal(both[..., :1], values)
@@ -118,8 +119,8 @@ def test_a_ridge_tuned_on_the_training_split_reproduces_the_measured_number(data
 
 def test_components_are_the_leading_ones():
     x = rng(6).normal(size=(50, 7)).astype(np.float32) * np.arange(1, 8, dtype=np.float32)
-    train, test = project_on_components(x, x[:3], 4)
+    train, test = project_on_components(x, 4, x, x[:3])
     expected = np.linalg.svd(x - x.mean(0), compute_uv=False)[:4]
     assert np.allclose(np.linalg.norm(train, axis=0), expected, rtol=1e-4)
     assert np.allclose(train[:3], test)
-    assert project_on_components(x, x, 32)[0].shape == (50, 7)
+    assert project_on_components(x, 32, x)[0].shape == (50, 7)

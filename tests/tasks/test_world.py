@@ -54,7 +54,7 @@ def group_task(pool, group, seed=0, ways=10):
 def accuracy(task):
     """10-shot accuracy of the task's 32 leading components, as `evaluate.py score` has it."""
     xa, ya, xb, yb = (a.reshape(-1, a.shape[-1]) for a in task.labelled_pair(rng(1), 10, 5))
-    train, test = project_on_components(xa, xb, COMPONENTS)
+    train, test = project_on_components(xa, COMPONENTS, xa, xb)
     return few_shot_accuracy(train, ya.argmax(1), test, yb.argmax(1), 10, 5, rng(2)).mean()
 
 

@@ -7,7 +7,7 @@ import unsup_meta as um
 from ops.errors import InputError
 from ops.rule.theta_file import load_settings, theta_dims
 from ops.scoring.methods.network import batch_rows
-from ops.scoring.methods.readout import reference_batch, scored
+from ops.scoring.methods.readout import reference_batch, scored, seen
 from ops.scoring.settings import BATCHES, ORDER, PHI
 
 PAPER = {"lr": 3e-4, "norm_eps": 1.0}  # of a theta whose file does not say
@@ -39,9 +39,10 @@ class Learned(NamedTuple):
         dataset = _as(dataset, dtype)
         for k in seeds:
             phi, rng, data = _start(settings, k, sizes, dtype), settings.stream(BATCHES, k), ordered(dataset, settings, k)
+            unlabelled = seen(data.x_train, settings)
             for row, before, step in zip(values, (0, *steps), steps):
                 for t in range(before, step):  # one by one: of a wide base model there is room for two, not for three
-                    phi = self.apply(phi, data.x_train, range(t, t + 1), rng, settings.activation)
+                    phi = self.apply(phi, unlabelled, range(t, t + 1), rng, settings.activation)
                 row.append(feature_accuracy(phi, data, settings))
         return np.array(values)
 

@@ -3,7 +3,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ops.scoring.methods.readout import scored
+from ops.scoring.methods.readout import scored, seen
 
 COMPONENTS = 32
 
@@ -14,17 +14,17 @@ class Components(NamedTuple):
 
     def curve(self, dataset, sizes, settings, steps, seeds):
         """[1, 1, draws, readouts]."""
-        train, test = project_on_components(dataset.x_train, dataset.x_test, COMPONENTS)
+        train, test = project_on_components(seen(dataset.x_train, settings), COMPONENTS, dataset.x_train, dataset.x_test)
         return scored(train, test, dataset, settings)[None, None]
 
 
-def project_on_components(x_train, x_test, count):
-    """Plain projections, not whitened, on the `count` leading eigenvectors of the training split's covariance.
+def project_on_components(x, count, *others):
+    """Plain projections, not whitened, on the `count` leading eigenvectors of the covariance of x [n, N0].
 
-    x_train [n, N0], x_test [m, N0] -> [n, k], [m, k] float32, k = min(count, N0, n).  No label is used.
+    others [m, N0] each -> [m, k] float32 each, k = min(count, N0, n).  No label is used.
     """
-    mean = x_train.mean(axis=0, dtype=np.float64)
-    centred = x_train - mean
-    _, vectors = np.linalg.eigh(centred.T @ centred / len(x_train))  # eigenvalues rising
-    leading = vectors[:, ::-1][:, :min(count, len(x_train))]
-    return (centred @ leading).astype(np.float32), ((x_test - mean) @ leading).astype(np.float32)
+    mean = x.mean(axis=0, dtype=np.float64)
+    centred = x - mean
+    _, vectors = np.linalg.eigh(centred.T @ centred / len(x))  # eigenvalues rising
+    leading = vectors[:, ::-1][:, :min(count, len(x))]
+    return [((other - mean) @ leading).astype(np.float32) for other in others]

@@ -4,7 +4,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ops.scoring.methods.components import COMPONENTS
-from ops.scoring.methods.readout import scored
+from ops.scoring.methods.readout import scored, seen
 from ops.scoring.settings import BASELINE
 
 
@@ -15,13 +15,13 @@ class KMeans(NamedTuple):
 
     def curve(self, dataset, sizes, settings, steps, seeds):
         """[points, seeds, draws, readouts]; each seed has a start of its own."""
-        values = [[] for _ in steps]
+        values, x = [[] for _ in steps], seen(dataset.x_train, settings)
         for k in seeds:
-            centres = first_centres(dataset.x_train, COMPONENTS, settings.stream(BASELINE, k))
+            centres = first_centres(x, COMPONENTS, settings.stream(BASELINE, k))
             for row, before, step in zip(values, (0, *steps), steps):
                 for _ in range(before, step):
-                    centres = lloyd(dataset.x_train, centres)
-                train, test = (nearness(x, centres) for x in (dataset.x_train, dataset.x_test))
+                    centres = lloyd(x, centres)
+                train, test = (nearness(of, centres) for of in (dataset.x_train, dataset.x_test))
                 row.append(scored(train, test, dataset, settings))
         return np.array(values)
 

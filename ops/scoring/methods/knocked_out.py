@@ -15,7 +15,7 @@ class KnockedOut(NamedTuple):
     lr: float
     norm_eps: float
     source: str = "theta"
-    part: str = ""
+    part: str = "nothing"
     seeded = True
     curve, apply = Learned.curve, Learned.apply
 

@@ -2,7 +2,7 @@
 import numpy as np
 
 from ops.scoring.few_shot import RIDGE, few_shot_accuracy, tuned_ridge
-from ops.scoring.settings import DRAWS, REFERENCE, TUNING
+from ops.scoring.settings import DRAWS, REFERENCE, SEEN, TUNING
 
 
 def scored(train, test, dataset, settings):
@@ -19,6 +19,14 @@ def scored(train, test, dataset, settings):
 
 
 def reference_batch(x_train, settings):
-    """Those of x_train whose batch-norm statistics all methods keep (D11): settings.batch_reference of them, or all."""
-    n_reference = min(settings.batch_reference, len(x_train))
-    return x_train[settings.stream(REFERENCE).choice(len(x_train), n_reference, replace=False)]
+    """Those seen of x_train whose batch-norm statistics all methods keep (D11): settings.batch_reference, or all."""
+    return _some(seen(x_train, settings), settings.batch_reference, settings.stream(REFERENCE))
+
+
+def seen(x_train, settings):
+    """Those of x_train that features are learned from: settings.unlabelled of them, or all."""
+    return x_train if settings.unlabelled is None else _some(x_train, settings.unlabelled, settings.stream(SEEN))
+
+
+def _some(x, count, rng):
+    return x[rng.choice(len(x), min(count, len(x)), replace=False)]

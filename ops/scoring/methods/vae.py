@@ -7,7 +7,7 @@ import autograd.numpy as np
 from ops.rule.primitive import block, kernel
 from ops.scoring.few_shot import accuracy_within
 from ops.scoring.methods.network import batch_rows, evaluated, init_layers, outputs, trained
-from ops.scoring.methods.readout import reference_batch, scored
+from ops.scoring.methods.readout import reference_batch, scored, seen
 from ops.scoring.settings import BASELINE, TUNING
 
 BATCH = 128
@@ -43,7 +43,7 @@ class VAE(NamedTuple):
         """Yield the means of q of the training and the test split, [n, latents], [m, latents], after each of `steps`."""
         dataset = in_unit_range(dataset)
         reference = reference_batch(dataset.x_train, settings)
-        for networks in self.fitted(dataset.x_train, sizes, settings, steps, seed):
+        for networks in self.fitted(seen(dataset.x_train, settings), sizes, settings, steps, seed):
             yield tuple(self.encoded(networks, x, reference) for x in (dataset.x_train, dataset.x_test))
 
     @staticmethod
