@@ -29,6 +29,7 @@ FIGURES = (
     Entry("fig6-manifold", "fig6_manifold", "Fig. 6 right", "outputs before and after the rule, the dimensions they fill"),
     Entry("knock-outs", "knock_outs", "", "what each part of a learned rule is for: accuracy without it"),
     Entry("shots", "shots", "", "accuracy against labelled and unlabelled examples, of every method"),
+    Entry("permutation", "permutation", "", "natural order of the inputs against random ones"),
     Entry("stability", "stability", "", "J and accuracy after 10 to 3,000 updates of narrow and wide base models"),
     Entry("suite-ranking", "suite_ranking", "", "how each set of the validation suite ranks thetas of several runs"),
     Entry("experiments", "experiments", "", "the log of meta-training runs, with their scores; adds runs to it"),
