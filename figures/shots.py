@@ -1,9 +1,12 @@
-"""How many labelled and how many unlabelled examples it takes: accuracy of every method against either (asked in the slides)."""
+"""How many labelled and unlabelled examples it takes, and how many classes it can tell apart: accuracy of every method."""
 import dataclasses
+import os
+import textwrap
 from dataclasses import dataclass
 
 import numpy as np
 
+from figures.comparison import TITLES
 from ops.scoring import score
 from ops.scoring.flags import counts, setting
 from ops.scoring.methods import baselines_of, method_colour, method_label, row_name
@@ -11,7 +14,8 @@ from ops.scoring.score import measure  # noqa: F401  (part of an experiment)
 from ops.scoring.settings import DataSettings, thetas_setting
 from ops.scoring.tables import cell_text, summary, table
 
-PANELS = {"shots": "labelled examples per class", "unlabelled": "unlabelled images"}
+PANELS = {"shots": "labelled examples per class", "unlabelled": "unlabelled images", "ways": "classes in a draw",
+          "ways of one": "classes in a draw, 1 labelled example per class"}
 
 
 @dataclass(frozen=True)
@@ -25,20 +29,28 @@ class Settings(DataSettings):
     labels: tuple = setting((1, 2, 5, 10, 20, 50), "labelled examples per class, comma separated", parse=counts, many=True)
     images: tuple = setting((64, 250, 1000, 6000), "unlabelled images, comma separated; --shots labelled ones per class",
                             parse=counts, many=True)
+    many: str = setting("omniglot", "a data set of many classes, for accuracy against their number", metavar="NAME|PATH.npz",
+                        quick="letters")
+    classes: tuple = setting((2, 5, 10, 20, 30), "classes in a draw from it, comma separated; --shots labelled ones per class, "
+                             "and 1", parse=counts, many=True)
+    test_images: int = setting(2000, "test images of a draw's classes, about, drawn at random once", low=1)
     seeds: int = setting(3, "base models", low=1, quick=1)
     vae_updates: int = setting(20_000, "updates of the VAE", low=1)
     supervised_updates: int = setting(2000, "updates of the supervised network", low=1, quick=500)
 
 
 def cells(settings):
-    """Every method at every number of labelled, then of unlabelled examples.  InputError as `score.cells`."""
+    """Every method at every number of labelled, then of unlabelled examples, then of classes.  InputError as `score.cells`."""
     rules, found = score.rules_of(settings.theta, settings.lr, settings.norm_eps), []
     steps = {"vae": [settings.vae_updates], "supervised": [settings.supervised_updates]} | dict.fromkeys(
         ("hebbian", "rectified"), [settings.inner_steps])
-    values = [("shots", n) for n in sorted(settings.labels)] + [("unlabelled", n) for n in sorted(settings.images)]
-    for panel, n in values:
-        of = dataclasses.replace(settings, **{panel: n})
-        data = score.data_of(settings.data, of)
+    values = [("shots", n, settings.data, {"shots": n}) for n in sorted(settings.labels)]
+    values += [("unlabelled", n, settings.data, {"unlabelled": n}) for n in sorted(settings.images)]
+    values += [("ways", n, settings.many, {"ways": n}) for n in sorted(settings.classes)]
+    values += [("ways of one", n, settings.many, {"ways": n, "shots": 1}) for n in sorted(settings.classes)]
+    for panel, n, name, changed in values:
+        of = dataclasses.replace(settings, **changed)
+        data = score.data_of(name, of, absent=True)
         plan = [("learned", rule._asdict(), [settings.inner_steps], name) for name, rule in rules.items()]
         plan += [(baseline, {}, steps.get(baseline), "") for baseline in baselines_of(settings.baselines)]
         for method, given, updates, label in plan:
@@ -49,17 +61,17 @@ def cells(settings):
 
 def numbers(settings, results):
     """{"panels": {panel: {method: [{"value", "mean", "sem", "n"}]}}, "failed": [lines]}, "data", "shots", "draws" and others."""
-    found, failed = {panel: {} for panel in PANELS}, []
+    found, failed = {panel: {} for panel in PANELS}, {}
     for cell, values, error in score.gathered(results):
         if error:
-            failed.append(f"{cell['label']}: {error}")
+            failed[error if "classes" not in cell["data"] else f"{cell['label']}: {error}"] = None
             continue
         at = found[cell["panel"]].setdefault(row_name(cell["method"], cell["data"]), {})
         at.setdefault(cell["value"], []).append(values[0, ..., 0])
     curves = {panel: {method: [{"value": value} | summary(np.concatenate(of)) for value, of in at.items()]
                       for method, at in methods.items()} for panel, methods in found.items()}
-    return {"panels": curves, "failed": failed, "thetas": len(settings.theta)} | {
-        name: getattr(settings, name) for name in ("data", "shots", "draws", "seeds", "inner_steps")}
+    return {"panels": curves, "failed": list(failed), "thetas": len(settings.theta)} | {
+        name: getattr(settings, name) for name in ("data", "many", "shots", "draws", "seeds", "inner_steps")}
 
 
 def words(numbers):
@@ -67,7 +79,7 @@ def words(numbers):
     lines = []
     for panel, text in PANELS.items():
         values = sorted({point["value"] for curve in numbers["panels"][panel].values() for point in curve})
-        lines += [f"{numbers['data']}: accuracy against {text}", table(list(map(str, values)), {
+        lines += [f"{_data(numbers, panel)}: accuracy against {text}", table(list(map(str, values)), {
             method_label(method): [next((cell_text(p) for p in curve if p["value"] == value), "-") for value in values]
             for method, curve in numbers["panels"][panel].items()})]
     return "\n".join(lines + numbers["failed"])
@@ -76,24 +88,32 @@ def words(numbers):
 def draw(numbers):
     """What `numbers` gives -> a Matplotlib Figure: two panels, a line a method."""
     from matplotlib.figure import Figure
-    figure = Figure(figsize=(9.4, 4.6), dpi=120, layout="constrained")
+    figure = Figure(figsize=(11.0, 7.4), dpi=120, layout="constrained")
     entries = {}
-    for axes, (panel, text) in zip(figure.subplots(1, 2, sharey=True), PANELS.items()):
+    for axes, (panel, text) in zip(figure.subplots(2, 2, sharey=True).flat, PANELS.items()):
         for method, curve in numbers["panels"][panel].items():
             axes.errorbar([p["value"] for p in curve], [p["mean"] for p in curve], [p["sem"] or 0 for p in curve],
                           color=method_colour(method), marker="o", markersize=4, capsize=2, elinewidth=1,
                           linewidth=2.2 if method == "learned" else 1.3, label=method_label(method))
         values = sorted({p["value"] for curve in numbers["panels"][panel].values() for p in curve})
+        if panel.startswith("ways"):
+            axes.plot(values, [1 / n for n in values], ":", color="black", label="chance")
         axes.set_xscale("log")
         axes.set_xticks(values, [f"{value:,}" for value in values])
         axes.minorticks_off()
-        axes.set_xlabel(text + (f", {numbers['shots']} labelled ones per class" if panel == "unlabelled" else ""))
+        axes.set_xlabel(text + f", {numbers['shots']} labelled examples per class" * (panel in ("unlabelled", "ways")))
+        axes.set_title(TITLES.get(_data(numbers, panel), _data(numbers, panel)).replace("\n", " "), fontsize=9.5)
         axes.set_ylim(0, 1)
         axes.grid(alpha=0.3)
         entries |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels())}
-    name = "14x14 MNIST" if numbers["data"] == "mnist14" else numbers["data"].rsplit("/", 1)[-1]
-    figure.get_axes()[0].set_ylabel(f"{name} accuracy")
+        if not values:
+            axes.text(0.5, 0.5, textwrap.fill("; ".join(numbers["failed"]), 50), transform=axes.transAxes, ha="center", fontsize=7)
+    figure.supylabel("accuracy")
     figure.suptitle(f"mean and standard error; thetas: {numbers['thetas']}, base models: {numbers['seeds']}, draws: "
                     f"{numbers['draws']}; {numbers['inner_steps']} inner steps", fontsize=8.5)
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=4, fontsize=8.5, frameon=False)
     return figure
+
+
+def _data(numbers, panel):
+    return os.path.basename(numbers["many" if panel.startswith("ways") else "data"])

@@ -27,13 +27,31 @@ def few_shot_accuracy(features_train, y_train, features_test, y_test, shots, dra
     check_ways(ways)
     if not (np.isfinite(features_train).all() and np.isfinite(features_test).all()):
         raise InputError("features hold NaN or infinity; scale the data to about 1, or use another theta")
+    A_test = with_ones(features_test)
+    return np.array([_share_right(A_test, target[y_test], C)
+                     for target, C in _fitted(features_train, y_train, shots, draws, rng, ridge, ways)])
+
+
+def few_shot_confusion(features_train, y_train, features_test, y_test, shots, draws, rng, ridge=RIDGE):
+    """Of each class's test points the share that readouts as those of `few_shot_accuracy`, of all classes, take for each.
+
+    Returns [C, C], rows true classes, a mean over draws; the mean of its diagonal is accuracy where classes are equally large.
+    """
+    A_test, found = with_ones(features_test), []
+    for _, C in _fitted(features_train, y_train, shots, draws, rng, ridge, None):
+        told = np.eye(C.shape[1])[(A_test @ C).argmax(axis=-1)]  # [m, C]                        (App.24)
+        found.append([told[y_test == c].mean(axis=0) for c in range(C.shape[1])])
+    return np.mean(found, axis=0)
+
+
+def _fitted(features_train, y_train, shots, draws, rng, ridge, ways):
+    """[(each class's number in a readout [classes], -1 if left out; the readout [F + 1, ways])] of draws of labelled points."""
     drawn = [labelled_points(rng, y_train, shots, ways) for _ in range(draws)]
     rows = np.stack([rows for rows, _ in drawn])  # [draws, K]
     one_hot = np.stack([np.eye(target.max() + 1)[target[y_train[r]]] for r, target in drawn])
     y = normalise_targets(one_hot)  # [draws, K, ways]                                           (App.20-21)
     C = _readouts(with_ones(features_train[rows]), y, ridge)  # [draws, F + 1, ways]              (App.22-23)
-    A_test = with_ones(features_test)
-    return np.array([_share_right(A_test, target[y_test], c) for (_, target), c in zip(drawn, C)])
+    return [(target, c) for (_, target), c in zip(drawn, C)]
 
 
 def tuned_ridge(features, y, shots, rng, ways=None):

@@ -20,10 +20,12 @@ def test_points_are_scores(tmp_path, capsys):
     np.savez(tmp_path / "few.npz", x=x, y=y)
     few, theta = str(tmp_path / "few.npz"), str(tmp_path / "a.npz")
     assert evaluate.main(["figure", "shots", "--folder", str(tmp_path), "--theta", f"a={theta}", "--data", few, *SHORT, "--shots",
-                          "4", "--labels", "2,5", "--images", "8,20", "--baselines", "raw,pca,kmeans"]) == 0
+                          "4", "--labels", "2,5", "--images", "8,20", "--many", few, "--classes", "2,3", "--baselines",
+                          "raw,pca,kmeans"]) == 0
     assert (tmp_path / "shots.png").read_bytes()[:4] == b"\x89PNG" and "unlabelled images" in capsys.readouterr().out
     found = json.loads((tmp_path / "shots.json").read_text())["panels"]
-    for panel, value, flags in (("shots", 5, ["--shots", "5"]), ("unlabelled", 8, ["--shots", "4", "--unlabelled", "8"])):
+    for panel, value, flags in (("shots", 5, ["--shots", "5"]), ("unlabelled", 8, ["--shots", "4", "--unlabelled", "8"]),
+                                ("ways", 2, ["--shots", "4", "--ways", "2"]), ("ways of one", 3, ["--shots", "1"])):
         out = tmp_path / "score.json"
         assert evaluate.main(["score", "--theta", theta, "--data", few, *SHORT, *flags, "--baselines", "raw,pca,kmeans", "--json",
                               str(out)]) == 0
