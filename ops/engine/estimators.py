@@ -17,6 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+import unsup_meta as um
+from ops.engine.live_tasks import draw_task
+from ops.engine.shared_memory import views
+from ops.rule.theta_file import theta_dims
+
 
 class Truncated(NamedTuple):
     """The mean of segments' gradients, each through its own U steps alone: biased, but for U = T."""
@@ -82,6 +87,43 @@ class Persistent(NamedTuple):
 class NoiseReuse(Persistent):
     """Noise-reuse evolution strategies (O. Li et al. 2023): the same noise in all segments, so less variance; unbiased too."""
     fresh = False
+
+
+class UnrolledTask:
+    """T steps of a task of `train.py` from some state on, as a system; a state is phi.
+
+    rule: a theta with its lr and norm_eps (a `Learned`); config, pools, slot: which task, as of `draw_task`; the state
+    is that after 0 to `warm` updates by the rule.
+    """
+
+    def __init__(self, rule, config, pools, slot, warm, T):
+        task, sizes, _, rng = draw_task(config, pools, slot, 0, 0)
+        self.rule, self.shapes = rule, {name: a.shape for name, a in rule.theta.items()}
+        B, dtype = theta_dims(rule.theta)["batch_size"], rule.theta["merge"].dtype
+        phi = um.init_phi(rng, sizes, dtype)
+        for _ in range(int(rng.integers(warm + 1))):
+            phi = um.unsupervised_update(phi, task.unlabelled(rng, B).astype(dtype), rule.theta, rule.lr, rule.norm_eps)
+        x, labelled = task.segment(rng, T, B, config.pairs, config.shots)
+        self.phi, self.x, self.labelled = phi, x.astype(dtype), [a.astype(dtype) for a in labelled]
+
+    def start(self):
+        """phi."""
+        return self.phi
+
+    def advance(self, theta, phi, steps):
+        """(J after each of the steps, phi after the last)."""
+        theta, found = views(theta, self.shapes), []
+        for t in steps:
+            phi = um.unsupervised_update(phi, self.x[t], theta, self.rule.lr, self.rule.norm_eps)
+            found.append(um.meta_objective(phi, *(a[t] for a in self.labelled)))
+        return np.array(found, np.float64), phi
+
+    def gradient(self, theta, phi, steps):
+        """(mean J, its gradient, phi after)."""
+        of = slice(steps.start, steps.stop)
+        J, grad, phi = um.meta_gradient(views(theta, self.shapes), phi, self.x[of], [a[of] for a in self.labelled],
+                                        self.rule.lr, self.rule.norm_eps)
+        return J, np.concatenate([grad[name].ravel() for name in self.shapes]).astype(np.float64), phi
 
 
 def segments(T, U):
