@@ -161,6 +161,17 @@ def test_filters_are_drawn_a_row_a_set_and_a_pane_a_theta(run, tmp_path, capsys)
     assert picture.shape == (2, 14, 3) and picture[0, [0, 2, 3, 6], 0].tolist() == [0.5, 1, 1, 0]
 
 
+def test_workshop_filters_are_those_with_their_diversity(run, tmp_path):
+    found = made("w4-filters", tmp_path, "--run", run, "--thetas", 2, "--inner-steps", 1)
+    first, last = (found["rows"][0]["panes"][i]["diversity"] for i in (0, -1))
+    claim, = found["claim"].items()
+    assert claim[0].startswith("Tiny MNIST: filters become more diverse") and claim[1] == (last > first)
+    axes = fig6_filters.draw(found).axes[0]
+    assert axes.get_xlabel() == f"D {first:.2f}"
+    filters = np.array([[1.0, 0, 0], [-2, 0, 0], [0, 3, 0]])
+    assert fig6_filters.diversity(filters) == pytest.approx(2 / 3) and fig6_filters.diversity(filters[:2]) == pytest.approx(0)
+
+
 # --- IMDB -----------------------------------------------------------------------------------------
 
 
