@@ -6,7 +6,7 @@ import pytest
 
 import evaluate
 import unsup_meta as um
-from figures import fig3, fig4_imdb, fig6_filters, fig6_manifold, snapshots
+from figures import fig3, fig4_imdb, fig6_filters, fig6_manifold, snapshots, w2_colours
 from ops.data import Dataset
 from ops.engine.validation import kept
 from ops.scoring.methods import Learned
@@ -170,6 +170,28 @@ def test_workshop_filters_are_those_with_their_diversity(run, tmp_path):
     assert axes.get_xlabel() == f"D {first:.2f}"
     filters = np.array([[1.0, 0, 0], [-2, 0, 0], [0, 3, 0]])
     assert fig6_filters.diversity(filters) == pytest.approx(2 / 3) and fig6_filters.diversity(filters[:2]) == pytest.approx(0)
+
+
+def test_colours_are_shares_of_squared_weight_with_the_inputs_order_undone(run, tmp_path, monkeypatch):
+    """A rule whose units take the mean image of a colour, whatever their order, or each of one colour."""
+    def red(self, phi, x_train, *_):
+        return [phi[0]._replace(W=np.repeat(order[len(seen)](x_train)[:, None], 128, axis=1)), *phi[1:]]
+
+    seen, order = [], []
+    marked = np.repeat([3.0, 0, 0], 196)  # what a pixel of each colour weighs
+    def ordered(dataset, settings, seed):
+        rows = rng(seed).permutation(588)
+        order.append(lambda x: marked[rows])
+        return dataset._replace(x_train=dataset.x_train[:, rows], x_test=dataset.x_test[:, rows])
+    monkeypatch.setattr(w2_colours, "ordered", ordered)
+    monkeypatch.setattr(Learned, "apply", red)
+    found = made("w2-colours", tmp_path, "--run", run, "--thetas", 2, "--seeds", 1)
+    assert [t["collapse"]["mean"] for t in found["thetas"]] == [1, 1] and len(w2_colours.draw(found).axes) == 9
+    assert w2_colours.words(found).count("collapse 1.000") == 2
+    one_each = np.zeros((3, 3, 4))
+    one_each[[0, 1, 2], [0, 1, 2]] = 1  # each filter its own colour: none is preferred
+    assert w2_colours.shares(one_each.reshape(3, 12)) == {"collapse": pytest.approx(1 / 3), "own": 1}
+    assert w2_colours.shares(np.ones((2, 12))) == {"collapse": pytest.approx(1 / 3), "own": pytest.approx(1 / 3)}
 
 
 # --- IMDB -----------------------------------------------------------------------------------------
