@@ -27,6 +27,7 @@ FIGURES = (
     Entry("fig5-activations", "fig5_activations", "Fig. 5", "accuracy of base models with other activation functions"),
     Entry("fig6-filters", "fig6_filters", "Fig. 6 left", "first-layer filters over meta-training, for thetas of a run"),
     Entry("fig6-manifold", "fig6_manifold", "Fig. 6 right", "outputs before and after the rule, the dimensions they fill"),
+    Entry("w1-learning", "w1_learning", "workshop 1", "objective and accuracy against updates, of a rule and trained baselines"),
     Entry("w2-colours", "w2_colours", "workshop 2", "three digits as colours: whether filters fall for one of them"),
     Entry("w3-architectures", "w3_architectures", "workshop 3", "accuracy against inner steps of other widths and depths"),
     Entry("w4-filters", "w4_filters", "workshop 4", "first-layer filters over meta-training, and their diversity"),

@@ -6,7 +6,7 @@ import pytest
 
 import evaluate
 import unsup_meta as um
-from figures import fig3, fig4_imdb, fig6_filters, fig6_manifold, snapshots, w2_colours
+from figures import fig3, fig4_imdb, fig6_filters, fig6_manifold, snapshots, w1_learning, w2_colours
 from ops.data import Dataset
 from ops.engine.validation import kept
 from ops.scoring.methods import Learned
@@ -192,6 +192,26 @@ def test_colours_are_shares_of_squared_weight_with_the_inputs_order_undone(run, 
     one_each[[0, 1, 2], [0, 1, 2]] = 1  # each filter its own colour: none is preferred
     assert w2_colours.shares(one_each.reshape(3, 12)) == {"collapse": pytest.approx(1 / 3), "own": 1}
     assert w2_colours.shares(np.ones((2, 12))) == {"collapse": pytest.approx(1 / 3), "own": pytest.approx(1 / 3)}
+
+
+def test_learning_curves_have_both_measures_of_the_rule_before_and_after(run, few, tmp_path, capsys):
+    found = made("w1-learning", tmp_path, "--run", run, "--data", few, "--inner-steps", 4, "--vae-updates", 5, "--points", 3,
+                 "--supervised-updates", 5, "--baselines", "vae,supervised", "--seeds", 2, "--draws", 3, "--shots", 5)
+    assert list(found["curves"]) == ["before", "after", "vae", "supervised"] and not found["failed"]
+    assert found["curves"]["after"]["steps"] == [0, 1, 2, 4] and found["curves"]["vae"]["steps"] == [0, 1, 2, 5]
+    assert all(0 < p["mean"] < 4 for curve in found["curves"].values() for p in curve["J"])
+    out = tmp_path / "score.json"
+    assert evaluate.main(["score", "--theta", str(run / "thetas/theta-000000400.npz"), "--data", str(few), "--inner-steps", "4",
+                          "--seeds", "2", "--draws", "3", "--shots", "5", "--json", str(out)]) == 0
+    assert found["curves"]["after"]["accuracy"][-1]["mean"] == json.loads(out.read_text())["rows"][1]["mean"]
+
+
+@pytest.mark.parametrize("J, accuracy, claims", [((.5, .7), (.6, .8), [True, True]), ((.7, .5), (.8, .6), [False, False])])
+def test_claims_of_the_workshop_paper(J, accuracy, claims):
+    of = lambda i: {t: np.stack([np.full((2, 4), accuracy[i]), np.full((2, 4), J[i])], axis=-1) for t in (0, 4)}
+    found = w1_learning._claims({"after": of(0), "vae": of(1)})
+    assert [c["holds"] for text, c in found.items() if "end" in text] == claims
+    assert found["it is ahead of VAE after 4 updates"]["holds"] == (not claims[1])
 
 
 # --- IMDB -----------------------------------------------------------------------------------------
