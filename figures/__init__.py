@@ -36,6 +36,7 @@ FIGURES = (
     Entry("permutation", "permutation", "", "natural order of the inputs against random ones"),
     Entry("confusion", "confusion", "", "which classes a rule's features confuse"),
     Entry("truncation", "truncation", "", "gradients of short segments and evolution strategies against the whole unroll's"),
+    Entry("cost", "cost", "", "accuracy against meta-training core-hours; seconds of a base model to be as good"),
     Entry("stability", "stability", "", "J and accuracy after 10 to 3,000 updates of narrow and wide base models"),
     Entry("suite-ranking", "suite_ranking", "", "how each set of the validation suite ranks thetas of several runs"),
     Entry("experiments", "experiments", "", "the log of meta-training runs, with their scores; adds runs to it"),

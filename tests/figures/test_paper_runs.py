@@ -6,7 +6,7 @@ import pytest
 
 import evaluate
 import unsup_meta as um
-from figures import fig3, fig4_imdb, fig6_filters, fig6_manifold, snapshots, w1_learning, w2_colours
+from figures import cost, fig3, fig4_imdb, fig6_filters, fig6_manifold, snapshots, w1_learning, w2_colours
 from ops.data import Dataset
 from ops.engine.validation import kept
 from ops.scoring.methods import Learned
@@ -212,6 +212,18 @@ def test_claims_of_the_workshop_paper(J, accuracy, claims):
     found = w1_learning._claims({"after": of(0), "vae": of(1)})
     assert [c["holds"] for text, c in found.items() if "end" in text] == claims
     assert found["it is ahead of VAE after 4 updates"]["holds"] == (not claims[1])
+
+
+def test_cost_is_of_the_runs_hours_and_cores_and_of_seconds(run, few, tmp_path, capsys):
+    found = made("cost", tmp_path, "--run", run, "--data", few, "--thetas", 3, "--cores", 8, "--inner-steps", 4, "--vae-updates", 5,
+                 "--supervised-updates", 5, "--points", 3, "--seeds", 2, "--draws", 3, "--shots", 5)
+    assert [(t["step"], t["core_hours"]) for t in found["thetas"]] == [(0, 0), (4, pytest.approx(0.32)), (400, pytest.approx(32))]
+    assert list(found["curves"]) == ["learned", "vae", "supervised"] and "98,000" in capsys.readouterr().out
+    for method, curve in found["curves"].items():
+        assert curve["seconds"][0] == 0 and np.allclose(np.diff(curve["seconds"], 2)[:1], 0)  # of updates 0, 1, 2
+        best = max(p["mean"] for p in curve["accuracy"])
+        assert best >= found["target"] and found["to_target"][method] in curve["seconds"]
+    assert found["thetas"][-1]["mean"] == found["curves"]["learned"]["accuracy"][-1]["mean"] and cost.draw(found)
 
 
 # --- IMDB -----------------------------------------------------------------------------------------
