@@ -35,6 +35,7 @@ FIGURES = (
     Entry("shots", "shots", "", "accuracy against labelled and unlabelled examples and classes"),
     Entry("permutation", "permutation", "", "natural order of the inputs against random ones"),
     Entry("confusion", "confusion", "", "which classes a rule's features confuse"),
+    Entry("ablation", "ablation", "", "rules meta-trained without one trick after another; hours"),
     Entry("truncation", "truncation", "", "gradients of short segments and evolution strategies against the whole unroll's"),
     Entry("cost", "cost", "", "accuracy against meta-training core-hours; seconds of a base model to be as good"),
     Entry("stability", "stability", "", "J and accuracy after 10 to 3,000 updates of narrow and wide base models"),

@@ -72,7 +72,7 @@ def numbers(settings, results):
         key = (r.cell["step"], r.cell["hours"]) if into is thetas else r.cell["method"]
         into.setdefault(key, []).append(r)
     drawn = {method: {"seconds": [float(np.mean([r.value["seconds"] for r in of])) * s for s in of[0].cell["steps"]],
-                      "accuracy": [summary(np.array([r.value["values"][i] for r in of])[..., 0]) for i in range(len(of[0].cell["steps"]))]}
+                      "accuracy": [summary(np.array(values)[..., 0]) for values in zip(*(r.value["values"] for r in of))]}
              for method, of in curves.items()}
     target = min(max(p["mean"] for p in curve["accuracy"]) for curve in drawn.values())
     reached = lambda curve: next((s for s, p in zip(curve["seconds"], curve["accuracy"]) if p["mean"] >= target), None)

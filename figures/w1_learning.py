@@ -92,7 +92,8 @@ def words(numbers):
         best = max(range(len(curve["steps"])), key=lambda i: curve["accuracy"][i]["mean"])
         rows[LABELS[label]] = [f"{cell_text(curve['accuracy'][i])} ({curve['J'][i]['mean']:.2f}) at {curve['steps'][i]:,}"
                                for i in (0, best, -1)]
-    lines = [f"{text}: {'holds' if c['holds'] else 'does not hold'} ({c['difference']:+.3f})" for text, c in numbers["claim"].items()]
+    lines = [f"{text}: {'holds' if c['holds'] else 'does not hold'} ({c['difference']:+.3f})"
+             for text, c in numbers["claim"].items()]
     return "\n".join([f"{numbers['data']}: accuracy (objective) at updates", table(["start", "best accuracy", "end"], rows), *lines,
                       *numbers["failed"]])
 
@@ -113,7 +114,8 @@ def draw(numbers):
     figure.get_axes()[0].set_ylim(0, 1.6)
     figure.get_axes()[1].set_ylim(0, 1)
     name = "14x14 MNIST" if numbers["data"] == "mnist14" else numbers["data"].rsplit("/", 1)[-1]
-    figure.suptitle(f"{name}, {numbers['shots']} labelled examples per class; mean and standard error; base models: {numbers['seeds']}, "
-                    f"draws: {numbers['draws']}", fontsize=8.5)
-    figure.legend(*figure.get_axes()[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8.5, frameon=False)
+    figure.suptitle(f"{name}, {numbers['shots']} labelled examples per class; mean and standard error; base models: "
+                    f"{numbers['seeds']}, draws: {numbers['draws']}", fontsize=8.5)
+    entries = figure.get_axes()[0].get_legend_handles_labels()
+    figure.legend(*entries, loc="outside lower center", ncols=5, fontsize=8.5, frameon=False)
     return figure

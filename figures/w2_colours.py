@@ -119,7 +119,8 @@ def draw(numbers):
     axes = figure.add_subplot(grid[0, 2].get_gridspec()[:, 2])
     steps = [t["step"] for t in numbers["thetas"]]
     for what, line in zip(SHARES, ("-", "--")):
-        axes.errorbar(steps, [t[what]["mean"] for t in numbers["thetas"]], [t[what]["sem"] or 0 for t in numbers["thetas"]], marker="o",
+        mean, sem = ([t[what][name] or 0 for t in numbers["thetas"]] for name in ("mean", "sem"))
+        axes.errorbar(steps, mean, sem, marker="o",
                       markersize=4, capsize=2, linestyle=line, color=method_colour("learned"), label=textwrap.fill(SHARES[what], 34))
     axes.axhline(EVEN, color="black", linestyle=":", linewidth=1)
     axes.set_xscale("symlog")
@@ -129,5 +130,5 @@ def draw(numbers):
     axes.set_ylabel("share of squared weight")
     axes.legend(fontsize=7.5, frameon=False)
     axes.grid(alpha=0.3)
-    figure.suptitle(f"first layer after {numbers['time']} on stacked digits; shares: mean of {numbers['seeds']} base models", fontsize=9)
+    figure.suptitle(f"first layer after {numbers['time']} on stacked digits; shares: base models {numbers['seeds']}", fontsize=9)
     return figure

@@ -1,4 +1,4 @@
-"""Accuracy against inner steps of base models of other widths and depths (workshop Fig. 3): Fig. 5's numbers, seen the other way."""
+"""Accuracy against inner steps of base models of other widths and depths (workshop Fig. 3): Fig. 5's numbers, turned."""
 from dataclasses import dataclass
 
 from figures import architectures

@@ -3,9 +3,9 @@ import argparse
 
 import numpy as np
 
-PARTS = {"lateral": "planes 7 to 10", "conv-unit": "what the unit convolutions take from neighbours", "conv-batch": "what the batch "
-         "convolutions take from neighbours", "v": "a V of its own: V starts as W and then stays it", "order": "the random order of a "
-         "task's inputs"}
+PARTS = {"lateral": "planes 7 to 10", "conv-unit": "what the unit convolutions take from neighbours",
+         "conv-batch": "what the batch convolutions take from neighbours",
+         "v": "a V of its own: V starts as W and then stays it", "order": "the random order of a task's inputs"}
 
 
 def parts_of(text):

@@ -6,7 +6,8 @@ from ops.engine.estimators import Evolution, NoiseReuse, Persistent, Truncated, 
 
 T, P, S = 12, 5, 3
 rng = np.random.default_rng(0)
-A, B, C, START = 0.8 * np.linalg.qr(rng.normal(size=(S, S)))[0], rng.normal(size=(S, P)), rng.normal(size=(T, S)), rng.normal(size=S)
+A, B = 0.8 * np.linalg.qr(rng.normal(size=(S, S)))[0], rng.normal(size=(S, P))
+C, START = rng.normal(size=(T, S)), rng.normal(size=S)
 THETA = rng.normal(size=P)
 
 

@@ -1,4 +1,4 @@
-"""`figure fig5-width`, `fig5-depth`, `fig5-activations`, `w3-architectures`: numbers are scores, which base models and steps, the claims."""
+"""`figure fig5-width`, `fig5-depth`, `fig5-activations`, `w3-architectures`: numbers are scores, which steps, the claims."""
 import json
 
 import numpy as np
