@@ -27,7 +27,8 @@ VARIANTS = {
     "M = 1": ("--pairs", "1"), "e = 1": ("--norm-eps", "1"), "inputs in their order": ("--without", "order"),
     "U = 1": U(1), "U = 3": U(3), "U = 10": U(10), "from Hebb's rule": ("--theta-start", "hebbian"),
     "from a random theta": ("--theta-start", "random"), "theta not averaged": ("--theta-decay", "0"),
-    "segments not clipped": ("--segment-clip", "0"), "letters alone": ("--tasks", "letters")}
+    "segments not clipped": ("--segment-clip", "0"), "letters alone": ("--tasks", "letters"),
+    **{f"H = {n}": ("--hdims", str(n)) for n in (4, 8, 32)}, **{f"R = {n}": ("--rank", str(n)) for n in (1, 8)}}
 SCORED = ("mnist14", "fashion14")  # to be seen beside the suite
 TIMES = (60, 200)
 
