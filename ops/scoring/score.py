@@ -104,8 +104,6 @@ def method_cells(data, settings, method, given={}, steps=None, label=None):
     """
     seeds = range(settings.seeds) if METHODS[method].seeded else [0]
     fixed = {k: v for k, v in settings.score_settings().items() if k not in ("seeds", "inner_steps")}  # seed and steps do
-    if not settings.objective:
-        del fixed["objective"]  # what was measured before there was one is not measured again
     common = {"data": data, "method": method, "given": given, "label": label, "settings": fixed,
               "steps": list(steps or [getattr(METHODS[method], "updates", 0)])}
     shown = f"{os.path.basename(data['data'])}, {label or method}"
