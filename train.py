@@ -70,7 +70,10 @@ class Worker:
         if phi_0 or self.tasks.get(slot, (None,))[0] != generation:
             *drawn, rng = draw_task(self.config, self.pools, slot, generation, born)
             self.tasks[slot] = generation, drawn
-        return *self.tasks[slot][1], um.init_phi(rng, drawn[1]) if phi_0 else None
+        start = um.init_phi(rng, drawn[1]) if phi_0 else None
+        if start and "v" in self.config.without:
+            start = [layer._replace(V=layer.W) for layer in start]  # as their updates are the same, V stays W
+        return *self.tasks[slot][1], start
 
     def segment(self, slot, generation, born, t, parity, step, theta_row, row, version):
         """The inner loop of Alg. 1: U updates from phi_t, J and its gradient into `row`, phi_(t+U) beside phi_t."""

@@ -104,6 +104,6 @@ def draw(numbers):
         axes.set_xlabel("taken for", fontsize=9)
         axes.set_ylabel(f"is; percent, those of {100 * SHOWN:.0f} or more", fontsize=9)
         axes.set_title(f"{panel['title']}: {panel['accuracy']:.3f}", fontsize=9.5)
-    figure.suptitle(f"{numbers['inner_steps']} updates by the rule, {numbers['shots']} labelled examples per class; base models: "
-                    f"{numbers['seeds']}, draws: {numbers['draws']}", fontsize=8.5)
+    figure.suptitle(f"{numbers['inner_steps']} updates by the rule, {numbers['shots']} labelled examples per class; "
+                    f"base models: {numbers['seeds']}, draws: {numbers['draws']}", fontsize=8.5)
     return figure

@@ -19,6 +19,8 @@ TITLES = {"mnist28": "MNIST\n28x28", "mnist14": "Tiny MNIST\n14x14", "letters": 
 NATURAL = "mnist14"  # seen once more with its inputs in their own order
 ROWS = 5  # of filters in a pane, and as many columns
 WINDOW, IMAGES = 5, 2000  # pixels, of the locality; training images, of the template score
+NUMBERS = {"template": "T: largest |cosine| with a training image",
+           "locality": f"L: share of squared weight in the best {WINDOW}x{WINDOW} window"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def cells(settings):
 
 
 def measure(cell):
-    """{"filters": `packed` of the first ones, "shape" [c, h, w], "template", "locality": means over all filters}."""
+    """{"filters": `packed` of the first ones, "shape" [c, h, w], "template", "locality", "diversity": means over all filters}."""
     rule, settings = Learned(**cell["rule"]), ScoreSettings(seed=cell["seed"], permute=cell["permute"])
     dataset = loaded(cell["data"], cell["data_dir"])
     shuffled = ordered(dataset, settings, 0)
@@ -65,7 +67,7 @@ def measure(cell):
     side = round((inputs / channels) ** 0.5)
     shape = [channels, side, side]
     return {"filters": packed(filters[:ROWS ** 2]), "shape": shape, "template": template_score(filters, images),
-            "locality": locality(filters.reshape(-1, *shape))}
+            "locality": locality(filters.reshape(-1, *shape)), "diversity": diversity(filters)}
 
 
 def packed(filters):
@@ -99,8 +101,18 @@ def locality(filters):
     return float((windows.max(axis=(1, 2)) / np.maximum(squares.sum(axis=(1, 2)), 1e-30)).mean())
 
 
+def diversity(filters):
+    """1 - |cosine| of two filters [n, N0], a mean over all pairs of them: 0 where all are alike but for their sign."""
+    unit = filters / np.maximum(np.linalg.norm(filters, axis=1, keepdims=True), 1e-30)
+    n = len(unit)
+    return float(1 - (np.abs(unit @ unit.T).sum() - n) / (n * (n - 1)))
+
+
 def numbers(settings, results):
-    """{"time": words, "rows": [{"title", "panes": [as `measure`, "step", "hours"]} or {"title", "error"}], "claim"}."""
+    """{"time": words, "numbers": {name: what it is}, "rows": [...], "claim"}.
+
+    A row: "title" and "panes" [as `measure`, "step", "hours"], or "title" and "error".
+    """
     rows = {}
     for result in results:
         cell = result.cell
@@ -120,16 +132,16 @@ def numbers(settings, results):
             else:
                 claim[f"{name}: filters become template-like from the first theta to the last"] = (
                     last["template"] > first["template"])
-    return {"time": in_words(results[0].cell["updates"], results[0].cell["rule"]["lr"]), "rows": list(rows.values()),
-            "claim": claim}
+    return {"time": in_words(results[0].cell["updates"], results[0].cell["rule"]["lr"]), "numbers": NUMBERS,
+            "rows": list(rows.values()), "claim": claim}
 
 
 def words(numbers):
-    """Template score and locality of each pane; the paper's claims."""
+    """The numbers of each pane; the paper's claims."""
     lines = []
     for row in numbers["rows"]:
         title = row["title"].replace("\n", " ")
-        for what in ("template", "locality"):
+        for what in numbers["numbers"]:
             values = " ".join(f"{pane[what]:.2f}" for pane in row["panes"])
             lines.append(f"{title}: {row['error'] if 'error' in row else f'{what} {values}'}")
     return "\n".join(lines + [f"{claim}: {'holds' if holds else 'does not hold'}"
@@ -156,13 +168,11 @@ def draw(numbers):
         for axes, pane in zip(panes, row["panes"]):
             axes.imshow(mosaic(unpacked(pane["filters"], pane["shape"])), cmap="gray", vmin=0, vmax=1,
                         interpolation="nearest")
-            axes.set_xlabel(f"T {pane['template']:.2f}  L {pane['locality']:.2f}", fontsize=11)
+            axes.set_xlabel("  ".join(f"{what[0].upper()} {pane[what]:.2f}" for what in numbers["numbers"]), fontsize=11)
     for axes, pane in zip(panels[0], titled):
         axes.set_title(f"step {pane['step']:,}\n{pane['hours']:.2g} h", fontsize=11)
     figure.suptitle(f"filters of the first layer, units 1 to {ROWS ** 2}, after {numbers['time']} by later and later "
-                    "thetas;\n"
-                    f"T: largest |cosine| with a training image; L: share of squared weight in the best "
-                    f"{WINDOW}x{WINDOW} window", fontsize=11)
+                    "thetas;\n" + "; ".join(numbers["numbers"].values()), fontsize=11)
     return figure
 
 

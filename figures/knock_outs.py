@@ -88,7 +88,7 @@ def words(numbers):
         rows[f"without {part}"] = [cell_text(group["parts"][part]) for group in groups]
     return "\n".join([f"accuracy, {numbers['shots']} labelled examples per class, {numbers['inner_steps']} inner steps, and its "
                       "change", table([group["title"].replace("\n", " ") for group in groups], rows),
-                      *(f"{group['title']}: {group['error']}".replace("\n", " ") for group in numbers["groups"] if "error" in group)])
+                      *(f"{of['title']}: {of['error']}".replace("\n", " ") for of in numbers["groups"] if "error" in of)])
 
 
 def draw(numbers):

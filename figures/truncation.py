@@ -1,4 +1,4 @@
-"""What truncation does to a meta-gradient: that of short segments, and of evolution strategies, against that of the whole unroll.
+"""What truncation does to a meta-gradient: short segments, and evolution strategies, against the whole unroll.
 
 All from the same states of tasks that training draws, on the same data, by an early and a late theta.
 """
@@ -121,9 +121,9 @@ def words(numbers):
     """Two tables for each theta."""
     lines = []
     for label, found in numbers["thetas"].items():
-        rows = {f"U = {U}": [f"{v['cosine']:+.2f} ({v['low']:+.2f} to {v['high']:+.2f})", f"{v['ratio']:.2g}", f"{v['of_mean']:+.2f}",
-                             f"{found['seconds'][f'U = {U}']:.1f}"] for U, v in found["truncated"].items()}
-        lines += [f"{label}: against U = {numbers['whole']}, medians of {found['states']} states; its length {found['length']:.2g}",
+        rows = {f"U = {U}": [f"{v['cosine']:+.2f} ({v['low']:+.2f} to {v['high']:+.2f})", f"{v['ratio']:.2g}",
+                             f"{v['of_mean']:+.2f}", f"{found['seconds'][f'U = {U}']:.1f}"] for U, v in found["truncated"].items()}
+        lines += [f"{label}: against U = {numbers['whole']}, of length {found['length']:.2g}; medians of {found['states']} states",
                   table(["cosine (quartiles)", "length ratio", "cosine of the clipped means", "seconds"], rows)]
         counts = list(next(iter(found["evolution"].values()))["cosines"])
         rows = {name: [*(f"{v['cosines'][k]:+.3f}" for k in counts), f"{v['bias']:.2g}", f"{v['variance']:.2g}",

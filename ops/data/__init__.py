@@ -17,7 +17,7 @@ from ops.errors import InputError
 DATASETS = dict.fromkeys(EMBEDDED, load_embedded)  # name -> loader(name, folder); these come with the project
 MORE_DATASETS = dict.fromkeys(FULL, load_full) | {
     "cifar10": load_cifar10, "cifar10-32": load_cifar10, "imagenet16-heldout": load_heldout, "imdb": load_imdb,
-    "letters": load_letters, "omniglot": load_omniglot, "moons": load_moons, "mnist3": load_mnist3}
+    "letters": load_letters, "omniglot": load_omniglot, "moons": load_moons, "mnist3": load_mnist3, "mnist3-14": load_mnist3}
 
 __all__ = ["DATASETS", "Dataset", "MORE_DATASETS", "few_shot_draw", "load_dataset", "require_shots"]
 
@@ -25,7 +25,7 @@ __all__ = ["DATASETS", "Dataset", "MORE_DATASETS", "few_shot_draw", "load_datase
 def load_dataset(name_or_path, data_dir=None):
     """A name in DATASETS (embedded) or MORE_DATASETS, or the path of a user's `.npz` (see `user`) -> Dataset.
 
-    The sets of MORE_DATASETS but "letters" and "moons" are read from `places.data_dir(data_dir)`; as float32 they
+    The sets of MORE_DATASETS but "letters", "moons" and "mnist3-14" are read from `places.data_dir(data_dir)`; as float32 they
     take up to 740 MB, see their loaders.  Raises InputError for an unknown name and for everything that the loaders
     find wrong; each names the file and the mend.
     """

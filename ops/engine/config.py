@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ops.command_line import OneLineParser
+from ops.engine.left_out import PARTS, parts_of
 from ops.errors import InputError
 from ops.rule.hebbian import CHANNELS
 from ops.tasks.mixture import parse_mixture
@@ -139,6 +140,8 @@ class Config:
                                choices=("rectified", "hebbian", "random"))
     init_theta: str = setting("", "start from the theta of this theta file or checkpoint, not a fresh one; Adam and "
                                   "the schedules start anew, --resume reads no such file")
+    without: parts_of = setting((), f"parts that the run does without, comma separated, to see what they are worth: "
+                                    f"{', '.join(PARTS)}")
     workers: int = setting(0, "worker processes; 0 for one per usable core", low=0)
     mode: str = setting("sync", "sync: same theta for any number of workers; async: workers never wait (the paper's)",
                         choices=("sync", "async"))
@@ -238,7 +241,7 @@ def _value(f, given):
     except argparse.ArgumentTypeError as error:
         raise InputError(f"{flag}: {error}") from error
     several = isinstance(value, tuple)
-    if several and not value and f.name != "meta_lr_boundaries":
+    if several and not value and f.name not in ("meta_lr_boundaries", "without"):
         raise InputError(f"{flag} is {given!r}; give one or more, separated by commas")
     if low is None and above == -math.inf:
         return value

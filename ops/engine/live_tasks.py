@@ -24,6 +24,8 @@ def draw_task(config, pools, slot, generation, born):
     """
     rng = stream(config, TASK, slot, generation)
     task = sample_task(rng, config, pools)
+    if "order" in config.without:
+        task = task.in_natural_order()
     units = round(np.exp(rng.uniform(np.log(config.min_units), np.log(config.max_units))))
     hidden = int(rng.integers(config.min_layers, config.max_layers + 1))
     sizes = [task.features] + [units] * hidden + [config.embedding]

@@ -9,6 +9,7 @@ import unsup_meta as um
 from ops.engine.accumulator import AsTheyCome, InStep
 from ops.engine.checkpoint import digests, load_checkpoint, save_checkpoint
 from ops.engine.config import as_json, snapshot_is_due
+from ops.engine.left_out import free_weights
 from ops.engine.live_tasks import THETA, LiveTask, stream
 from ops.engine.meta_optimizer import MetaOptimizer
 from ops.engine.progress import MetricsLog
@@ -39,8 +40,10 @@ class Run:
             theta = STARTS[config.theta_start](theta)
         if config.init_theta and not resume:
             theta = self._given_theta(config.init_theta, theta)
+        free = free_weights(theta, config.without)
+        theta = {name: array * free[name] for name, array in theta.items()}
         self.optimizer = MetaOptimizer(theta, config.meta_lr_boundaries, config.meta_lr, config.clip,
-                                       config.theta_decay)
+                                       config.theta_decay, free if config.without else None)
         self.live, arrays = [LiveTask(slot) for slot in range(config.live_tasks)], {}
         if resume:
             state, arrays = load_checkpoint(folder, config, self.data)

@@ -3,7 +3,7 @@ import numpy as np
 
 from ops.errors import InputError
 from ops.data import few_shot_draw
-from unsup_meta import normalise_targets, solve_ridge, with_ones
+from unsup_meta import normalise_targets, prediction_error, solve_ridge, with_ones
 
 RIDGE = 0.1  # the paper's
 RIDGES = 10.0 ** np.arange(-2, 4.5, 0.5)  # that a tuned one is chosen from
@@ -30,6 +30,16 @@ def few_shot_accuracy(features_train, y_train, features_test, y_test, shots, dra
     A_test = with_ones(features_test)
     return np.array([_share_right(A_test, target[y_test], C)
                      for target, C in _fitted(features_train, y_train, shots, draws, rng, ridge, ways)])
+
+
+def few_shot_objective(features_train, y_train, features_test, y_test, shots, draws, rng, ridge=RIDGE, ways=None):
+    """The meta-objective in its squared form (App.26; 1 is chance) of readouts as those of `few_shot_accuracy`: [draws] float64."""
+    A_test, found = with_ones(features_test), []
+    for target, C in _fitted(features_train, y_train, shots, draws, rng, ridge, ways):
+        asked = target[y_test] >= 0
+        y = normalise_targets(np.eye(C.shape[1])[target[y_test[asked]]])
+        found.append(prediction_error(A_test[asked] @ C, y.astype(C.dtype), False))
+    return np.array(found, np.float64)
 
 
 def few_shot_confusion(features_train, y_train, features_test, y_test, shots, draws, rng, ridge=RIDGE):

@@ -17,6 +17,7 @@ def setting(default, text, **extra):
     low         the smallest value allowed; None is always
     parse       text -> value, if not the field's own type
     many        the flag is repeated and parse gives several values each time; the field is a tuple of all
+    hidden      no flag: what a figure sets itself
     positional  no flag, but what stands on the command line by itself; implies many
     choices     the values allowed
     metavar     what the help calls a value
@@ -29,6 +30,8 @@ def add_flags(add, settings):
     """A flag for each field of the dataclass `settings`; one that is not given leaves nothing in the options."""
     for f in dataclasses.fields(settings):
         m, flag = f.metadata, "--" + f.name.replace("_", "-")
+        if m.get("hidden"):
+            continue
         if f.type is bool:
             add(flag, action="store_true", default=argparse.SUPPRESS, help=m["help"])
             continue

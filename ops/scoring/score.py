@@ -113,7 +113,7 @@ def method_cells(data, settings, method, given={}, steps=None, label=None):
 def measure(cell):
     """Accuracies [points][draws][readouts] of a cell.  InputError as the method's `curve`."""
     settings, data = ScoreSettings(**cell["settings"]), cell["data"]
-    dataset = limit_test(_loaded(data), settings)
+    dataset = limit_test(loaded(data), settings)
     method = METHODS[cell["method"]](**cell["given"])
     with np.errstate(all="ignore"):  # what is not finite is found and reported in words
         return method.curve(dataset, data["sizes"], settings, cell["steps"], [cell["seed"]])[:, 0].tolist()
@@ -122,7 +122,8 @@ def measure(cell):
 _held = {}  # one data set is in memory at a time
 
 
-def _loaded(data):
+def loaded(data):
+    """The data set that a cell's "data" says.  InputError as `load_dataset`."""
     key = json.dumps(data)
     if key not in _held:
         _held.clear()

@@ -38,6 +38,8 @@ class ScoreSettings:
                            "meta-training are: the orders' seed; in their own order where not given", low=0, metavar="SEED")
     tuned_ridge: bool = setting(False, "beside the paper's ridge of 0.1 in the readout one that is chosen on the training "
                                 "split, for each method: a second column")
+    objective: bool = setting(False, "beside accuracies the meta-objective of the same readouts in the workshop paper's form, "
+                              "squared (1 is chance): the last column", hidden=True)
 
     def stream(self, *key):
         """The random generator of one purpose: PHI, BATCHES, ..., then a seed's number where each has its own."""

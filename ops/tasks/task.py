@@ -1,4 +1,6 @@
 """`Task`: the labelled images, the input permutation and the random batches of one few-shot problem (H.1)."""
+import copy
+
 import numpy as np
 
 from ops.data.pool import check_form
@@ -69,6 +71,13 @@ class Task:
             pixels = self.features // pool.channels if pool.side else self.features
             self._owners = np.asarray(orders, np.intp)
             self._orders = fixed_orders(augmentation.class_permutations, pixels, self.features // pixels)
+
+    def in_natural_order(self):
+        """The same task with its inputs in the pool's own order; what is dropped stays dropped."""
+        task = copy.copy(self)
+        task.permutation, task._reading = np.arange(self.features), np.empty_like(self._reading)
+        task._reading[self.permutation] = self._reading
+        return task
 
     def unlabelled(self, rng, n):
         """A batch the rule learns from: [n, N0] float32, uniform over the task's images."""

@@ -28,7 +28,8 @@ def test_the_folder_is_the_argument_else_the_variable_else_the_cache(tmp_path, m
 def test_the_embedded_sets_stay_the_default_and_an_unknown_name_lists_all():
     assert list(DATASETS) == ["mnist14", "fashion14"]
     assert set(MORE_DATASETS) == {"mnist28", "fashion28", "mnist14full", "fashion14full", "cifar10",
-                                  "cifar10-32", "imagenet16-heldout", "imdb", "letters", "omniglot", "moons", "mnist3"}
+                                  "cifar10-32", "imagenet16-heldout", "imdb", "letters", "omniglot", "moons", "mnist3",
+                                  "mnist3-14"}
     refused_data([*DATASETS, *MORE_DATASETS, "'cifar11'"], "", "cifar11")
 
 
@@ -190,6 +191,15 @@ def test_mnist3_stacks_three_digits_and_is_labelled_by_the_first(tmp_path):
         assert np.array_equal(labels[rows[:, 0]], y)
         assert (np.sort(rows, axis=0) == np.arange(20)[:, None]).all()  # each digit once a channel
         assert not (rows[:, 0] == rows[:, 1]).all() and not (rows[:, 1] == rows[:, 2]).all()
+
+
+def test_small_stacks_are_of_the_embedded_digits_and_need_no_file(tmp_path):
+    d, digits = load_dataset("mnist3-14", str(tmp_path)), load_dataset("mnist14")
+    assert d.x_train.shape == (6000, 588) and d.x_test.shape == (2000, 588)
+    planes = d.x_test.reshape(2000, 3, 196)
+    place = {image.tobytes(): i for i, image in enumerate(digits.x_test)}
+    rows = np.array([[place[p.tobytes()] for p in stack] for stack in planes])
+    assert np.array_equal(digits.y_test[rows[:, 0]], d.y_test) and not (rows[:, 0] == rows[:, 1]).all()
 
 
 # ---- npz

@@ -1,11 +1,11 @@
-"""`figure fig5-width`, `fig5-depth`, `fig5-activations`: numbers are scores, which base models and steps, the claims."""
+"""`figure fig5-width`, `fig5-depth`, `fig5-activations`, `w3-architectures`: numbers are scores, which steps, the claims."""
 import json
 
 import numpy as np
 import pytest
 
 import evaluate
-from figures import architectures, fig5_activations, fig5_depth, fig5_width
+from figures import architectures, fig5_activations, fig5_depth, fig5_width, w3_architectures
 from ops.scoring import score
 from small_data import small_theta
 from small_scores import clusters, refused_command
@@ -106,6 +106,25 @@ def test_claims_of_activations(monkeypatch):
         **{f"{name} gains on its random start (100 inner steps)": True for name in ("relu", "leaky_relu", "swish", "step")},
         "bad gains on its random start (100 inner steps)": None, "leaky_relu loses no more than 0.02 against relu": True,
         "swish loses no more than 0.02 against relu": False, "step reaches twice its random start": True}
+
+
+def test_workshop_figure_has_curves_of_widths_and_depths(folder, capsys):
+    found = numbers_of_workshop(folder)
+    assert [bar["value"] for bar in found["bars"]] == ["width 4", "width 64", "depth 1", "depth 6"]
+    assert all(list(bar["steps"]) == ["0", "1", "2", "3"] for bar in found["bars"])
+    assert {text.split(" (")[0] for text in found["claim"]} == {"learning works with width 4", "learning works with depth 1",
+                                                                "learning works with depth 6"}
+    left, right = w3_architectures.draw(found).axes[:2]
+    styles = lambda axes: [line.get_linestyle() for line in axes.lines if line.get_marker() == "o"]
+    assert styles(left) == ["--", "-"] and styles(right) == ["--", "--"]  # solid: met in meta-training
+
+
+def numbers_of_workshop(folder):
+    FIGURES["w3-architectures"] = ["--widths", "4,64", "--depths", "1,6", "--width", "4", "--inner-steps", "3"]
+    arguments_of = arguments(folder, "w3-architectures")
+    del arguments_of[arguments_of.index("1,3") - 1:arguments_of.index("1,3") + 1]
+    assert evaluate.main(arguments_of) == 0
+    return json.loads((folder / "w3-architectures.json").read_text())
 
 
 def test_a_difference_is_over_common_seeds_and_thetas():

@@ -6,7 +6,7 @@ import pytest
 
 import evaluate
 import unsup_meta as um
-from figures import fig3, fig4_imdb, fig6_filters, fig6_manifold, snapshots
+from figures import cost, fig3, fig4_imdb, fig6_filters, fig6_manifold, snapshots, w1_learning, w2_colours
 from ops.data import Dataset
 from ops.engine.validation import kept
 from ops.scoring.methods import Learned
@@ -159,6 +159,71 @@ def test_filters_are_drawn_a_row_a_set_and_a_pane_a_theta(run, tmp_path, capsys)
     assert np.shape(figure.axes[0].images[0].get_array()) == (5 * 15 - 1, 5 * 15 - 1)
     picture = fig6_filters.mosaic(np.array([0, 1, -1]).reshape(3, 1, 1, 1) * np.ones((3, 3, 2, 2)))
     assert picture.shape == (2, 14, 3) and picture[0, [0, 2, 3, 6], 0].tolist() == [0.5, 1, 1, 0]
+
+
+def test_workshop_filters_are_those_with_their_diversity(run, tmp_path):
+    found = made("w4-filters", tmp_path, "--run", run, "--thetas", 2, "--inner-steps", 1)
+    first, last = (found["rows"][0]["panes"][i]["diversity"] for i in (0, -1))
+    claim, = found["claim"].items()
+    assert claim[0].startswith("Tiny MNIST: filters become more diverse") and claim[1] == (last > first)
+    axes = fig6_filters.draw(found).axes[0]
+    assert axes.get_xlabel() == f"D {first:.2f}"
+    filters = np.array([[1.0, 0, 0], [-2, 0, 0], [0, 3, 0]])
+    assert fig6_filters.diversity(filters) == pytest.approx(2 / 3) and fig6_filters.diversity(filters[:2]) == pytest.approx(0)
+
+
+def test_colours_are_shares_of_squared_weight_with_the_inputs_order_undone(run, tmp_path, monkeypatch):
+    """A rule whose units take the mean image of a colour, whatever their order, or each of one colour."""
+    def red(self, phi, x_train, *_):
+        return [phi[0]._replace(W=np.repeat(order[len(seen)](x_train)[:, None], 128, axis=1)), *phi[1:]]
+
+    seen, order = [], []
+    marked = np.repeat([3.0, 0, 0], 196)  # what a pixel of each colour weighs
+    def ordered(dataset, settings, seed):
+        rows = rng(seed).permutation(588)
+        order.append(lambda x: marked[rows])
+        return dataset._replace(x_train=dataset.x_train[:, rows], x_test=dataset.x_test[:, rows])
+    monkeypatch.setattr(w2_colours, "ordered", ordered)
+    monkeypatch.setattr(Learned, "apply", red)
+    found = made("w2-colours", tmp_path, "--run", run, "--thetas", 2, "--seeds", 1)
+    assert [t["collapse"]["mean"] for t in found["thetas"]] == [1, 1] and len(w2_colours.draw(found).axes) == 9
+    assert w2_colours.words(found).count("collapse 1.000") == 2
+    one_each = np.zeros((3, 3, 4))
+    one_each[[0, 1, 2], [0, 1, 2]] = 1  # each filter its own colour: none is preferred
+    assert w2_colours.shares(one_each.reshape(3, 12)) == {"collapse": pytest.approx(1 / 3), "own": 1}
+    assert w2_colours.shares(np.ones((2, 12))) == {"collapse": pytest.approx(1 / 3), "own": pytest.approx(1 / 3)}
+
+
+def test_learning_curves_have_both_measures_of_the_rule_before_and_after(run, few, tmp_path, capsys):
+    found = made("w1-learning", tmp_path, "--run", run, "--data", few, "--inner-steps", 4, "--vae-updates", 5, "--points", 3,
+                 "--supervised-updates", 5, "--baselines", "vae,supervised", "--seeds", 2, "--draws", 3, "--shots", 5)
+    assert list(found["curves"]) == ["before", "after", "vae", "supervised"] and not found["failed"]
+    assert found["curves"]["after"]["steps"] == [0, 1, 2, 4] and found["curves"]["vae"]["steps"] == [0, 1, 2, 5]
+    assert all(0 < p["mean"] < 4 for curve in found["curves"].values() for p in curve["J"])
+    out = tmp_path / "score.json"
+    assert evaluate.main(["score", "--theta", str(run / "thetas/theta-000000400.npz"), "--data", str(few), "--inner-steps", "4",
+                          "--seeds", "2", "--draws", "3", "--shots", "5", "--json", str(out)]) == 0
+    assert found["curves"]["after"]["accuracy"][-1]["mean"] == json.loads(out.read_text())["rows"][1]["mean"]
+
+
+@pytest.mark.parametrize("J, accuracy, claims", [((.5, .7), (.6, .8), [True, True]), ((.7, .5), (.8, .6), [False, False])])
+def test_claims_of_the_workshop_paper(J, accuracy, claims):
+    of = lambda i: {t: np.stack([np.full((2, 4), accuracy[i]), np.full((2, 4), J[i])], axis=-1) for t in (0, 4)}
+    found = w1_learning._claims({"after": of(0), "vae": of(1)})
+    assert [c["holds"] for text, c in found.items() if "end" in text] == claims
+    assert found["it is ahead of VAE after 4 updates"]["holds"] == (not claims[1])
+
+
+def test_cost_is_of_the_runs_hours_and_cores_and_of_seconds(run, few, tmp_path, capsys):
+    found = made("cost", tmp_path, "--run", run, "--data", few, "--thetas", 3, "--cores", 8, "--inner-steps", 4, "--vae-updates", 5,
+                 "--supervised-updates", 5, "--points", 3, "--seeds", 2, "--draws", 3, "--shots", 5)
+    assert [(t["step"], t["core_hours"]) for t in found["thetas"]] == [(0, 0), (4, pytest.approx(0.32)), (400, pytest.approx(32))]
+    assert list(found["curves"]) == ["learned", "vae", "supervised"] and "98,000" in capsys.readouterr().out
+    for method, curve in found["curves"].items():
+        assert curve["seconds"][0] == 0 and np.allclose(np.diff(curve["seconds"], 2)[:1], 0)  # of updates 0, 1, 2
+        best = max(p["mean"] for p in curve["accuracy"])
+        assert best >= found["target"] and found["to_target"][method] in curve["seconds"]
+    assert found["thetas"][-1]["mean"] == found["curves"]["learned"]["accuracy"][-1]["mean"] and cost.draw(found)
 
 
 # --- IMDB -----------------------------------------------------------------------------------------

@@ -4,13 +4,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import unsup_meta as um
 from checks import check_vjp
 from ops.data import Dataset, few_shot_draw
 from ops.rule.primitive import flatten
 from ops.scoring.methods import Supervised
 from ops.scoring.methods.network import batch_rows, evaluated, init_layers, trained
 from ops.scoring.methods.supervised import cross_entropy
-from ops.scoring.settings import DRAWS, ScoreSettings
+from ops.scoring.few_shot import labelled_points
+from ops.scoring.settings import BASELINE, DRAWS, ScoreSettings
 from small_data import refused, rng
 from small_scores import clusters
 
@@ -82,3 +84,19 @@ def test_another_rate_is_another_network():
 def test_what_cannot_be_done_is_told(method, changes, words):
     with np.errstate(all="ignore"):
         refused(words, method.curve, dataset(), SIZES, replace(SETTINGS, **changes), [9], [0])
+
+
+def test_the_objective_is_that_of_the_outputs_below_the_head():
+    """Which of an untrained network are a random start's; accuracies stay what they are."""
+    data, settings = dataset(), replace(SETTINGS, objective=True, tuned_ridge=True)
+    values = Supervised().curve(data, SIZES, settings, [0, 5], [0])
+    plain = Supervised().curve(data, SIZES, SETTINGS, [0, 5], [0])
+    assert values.shape == (2, 1, 2, 3) and np.array_equal(values[..., :1], plain) and np.array_equal(values[..., 1:2], plain)
+    rows, layers = labelled_points(settings.stream(DRAWS), data.y_train, 4, None)[0], init_layers(
+        settings.stream(BASELINE, 0, 0), [*SIZES, 3], np.float32)
+    train, test = (um.features([(*layer, None) for layer in layers[:-1]], x, data.x_train[rows]) for x in (
+        data.x_train[rows], data.x_test))
+    A, y = um.with_ones(train), um.normalise_targets(np.eye(3)[data.y_train[rows]])
+    p = um.with_ones(test) @ np.linalg.solve(A.T @ A + 0.1 * np.eye(A.shape[1]), A.T @ y)
+    expected = ((p - um.normalise_targets(np.eye(3)[data.y_test])) ** 2).sum(axis=1).mean()
+    assert values[0, 0, 0, 2] == pytest.approx(expected, rel=1e-3) and values[1, 0, 0, 2] < expected

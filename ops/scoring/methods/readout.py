@@ -1,12 +1,12 @@
 """Features of a data set, scored: the few-shot readout that all methods share (D11)."""
 import numpy as np
 
-from ops.scoring.few_shot import RIDGE, few_shot_accuracy, tuned_ridge
+from ops.scoring.few_shot import RIDGE, few_shot_accuracy, few_shot_objective, tuned_ridge
 from ops.scoring.settings import DRAWS, REFERENCE, SEEN, TUNING
 
 
 def scored(train, test, dataset, settings):
-    """Accuracies [draws, readouts] of features train [n, F], test [m, F] of the data set's examples.
+    """Accuracies [draws, readouts] of features train [n, F], test [m, F] of the data set's examples; last J, if asked for.
 
     Raises InputError as `few_shot_accuracy` and `tuned_ridge`.
     """
@@ -15,6 +15,9 @@ def scored(train, test, dataset, settings):
     found = [of(RIDGE)]
     if settings.tuned_ridge:
         found.append(of(tuned_ridge(train, dataset.y_train, settings.shots, settings.stream(TUNING), settings.ways)))
+    if settings.objective:
+        found.append(few_shot_objective(train, dataset.y_train, test, dataset.y_test, settings.shots, settings.draws,
+                                        settings.stream(DRAWS), RIDGE, settings.ways))
     return np.stack(found, axis=-1)
 
 

@@ -3,7 +3,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ops.scoring.few_shot import labelled_points
+import unsup_meta as um
+from ops.scoring.few_shot import few_shot_objective, labelled_points
 from ops.scoring.methods.network import batch_rows, cross_entropy_of, evaluated, init_layers, outputs, trained
 from ops.scoring.methods.readout import reference_batch
 from ops.scoring.settings import BASELINE, DRAWS
@@ -30,12 +31,12 @@ class Supervised(NamedTuple):
         """
         rng = settings.stream(DRAWS)
         drawn = [labelled_points(rng, dataset.y_train, settings.shots, settings.ways) for _ in range(settings.draws)]
-        values = np.array([[self._accuracies(dataset, sizes, settings, steps, *points, settings.stream(BASELINE, k, draw))
-                            for draw, points in enumerate(drawn)] for k in seeds])  # [seeds, draws, points]
-        return np.repeat(np.moveaxis(values, 2, 0)[..., None], 1 + settings.tuned_ridge, axis=3)
+        values = np.array([[self._values(dataset, sizes, settings, steps, *points, settings.stream(BASELINE, k, draw))
+                            for draw, points in enumerate(drawn)] for k in seeds])  # [seeds, draws, points, 1 or 2]
+        return np.moveaxis(np.concatenate([values[..., :1]] * (1 + settings.tuned_ridge) + [values[..., 1:]], axis=3), 2, 0)
 
-    def _accuracies(self, dataset, sizes, settings, steps, rows, target, rng):
-        """[points] of one draw."""
+    def _values(self, dataset, sizes, settings, steps, rows, target, rng):
+        """[points, 1] accuracies of one draw; [points, 2] with J of a ridge readout of the outputs below the head, if asked for."""
         x, y, asked = dataset.x_train[rows], target[dataset.y_train[rows]], target[dataset.y_test] >= 0
         x_test, y_test = dataset.x_test[asked], target[dataset.y_test[asked]]
         statistics = reference_batch(dataset.x_train, settings) if self.reference else x
@@ -45,8 +46,14 @@ class Supervised(NamedTuple):
             batch = batch_rows(rng, len(x), BATCH)
             return x[batch], y[batch]
 
-        return [(evaluated(layers, x_test, statistics).argmax(axis=1) == y_test).mean()
-                for layers in trained(cross_entropy, layers, draw, lambda t: self.lr, steps, "supervised")]
+        found = []
+        for layers in trained(cross_entropy, layers, draw, lambda t: self.lr, steps, "supervised"):
+            found.append([(evaluated(layers, x_test, statistics).argmax(axis=1) == y_test).mean()])
+            if settings.objective:
+                below = [(*layer, None) for layer in layers[:-1]]
+                train, test = (um.features(below, of, statistics) for of in (x, x_test))
+                found[-1] += few_shot_objective(train, y, test, y_test, settings.shots, 1, settings.stream(DRAWS)).tolist()
+        return found
 
 
 def cross_entropy(layers, x, y):

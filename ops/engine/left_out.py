@@ -1,0 +1,29 @@
+"""Parts that a run does without (`--without`), to see what they are worth: weights of theta that are 0 and stay so, and others."""
+import argparse
+
+import numpy as np
+
+PARTS = {"lateral": "planes 7 to 10", "conv-unit": "what the unit convolutions take from neighbours",
+         "conv-batch": "what the batch convolutions take from neighbours",
+         "v": "a V of its own: V starts as W and then stays it", "order": "the random order of a task's inputs"}
+
+
+def parts_of(text):
+    """Names of PARTS, comma separated; ArgumentTypeError for others."""
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if unknown := [name for name in names if name not in PARTS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no part to leave out; give some of {', '.join(PARTS)}")
+    return names
+
+
+def free_weights(theta, parts):
+    """{name: array}, 1 where theta {name: array} is learned, 0 where `parts` leave a weight out."""
+    free = {name: np.ones_like(array) for name, array in theta.items()}
+    if "lateral" in parts:
+        free["merge"][6:] = 0
+    for name, array in free.items():
+        kind = name.split("/")[1][:4] if name.endswith("/w") and array.ndim == 3 else ""  # a kernel [K, C, S]: conv1, unit2, out
+        if (kind == "unit" and "conv-unit" in parts) or (kind in ("conv", "out") and "conv-batch" in parts):
+            middle = (array.shape[0] - 1) // 2
+            array[:middle], array[middle + 1:] = 0, 0
+    return free
