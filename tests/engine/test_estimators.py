@@ -66,7 +66,7 @@ def test_the_whole_unroll_is_exact_and_a_shorter_one_is_not():
                                                (Persistent, T, "full"), (NoiseReuse, 5, "full"), (NoiseReuse, T, "full")])
 def test_the_mean_of_many_is_what_it_should_be(kind, U, expected):
     """Within 4 standard errors in each of its directions; of a truncated one that is not the whole gradient."""
-    found = estimates(kind(U, 0.3, 1), 3000, 1)
+    found = estimates(kind(U, 0.3, 1), 2000, 1)
     off = (found.mean(0) - (full() if expected == "full" else truncated(U))) / (found.std(0) / len(found) ** 0.5)
     assert np.abs(off).max() < 4, off
     if expected == "truncated":
@@ -89,7 +89,7 @@ def test_a_wrong_sum_of_noise_would_be_found():
         def estimate(self, system, theta, T, rng):
             return Evolution(self.U, self.sigma, self.pairs).estimate(system, theta, T, rng)
 
-    found = estimates(Forgetful(5, 0.3, 1), 3000, 1)
+    found = estimates(Forgetful(5, 0.3, 1), 2000, 1)
     assert np.abs((found.mean(0) - full()) / (found.std(0) / len(found) ** 0.5)).max() > 8
 
 

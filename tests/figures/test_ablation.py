@@ -22,12 +22,12 @@ def test_a_cell_is_a_run_and_a_failed_one_is_told(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(ablation, "TIMES", (1, 2))
     monkeypatch.setattr(ablation, "suite_scores", functools.partial(suite_scores, sets=("heldout-letters",)))
     monkeypatch.setitem(ablation.VARIANTS, "broken", ("--without", "everything"))
-    assert evaluate.main(["figure", "ablation", "--folder", str(tmp_path), "--variants", "the default run,M = 1,broken",
+    assert evaluate.main(["figure", "ablation", "--folder", str(tmp_path), "--variants", "M = 1,broken",
                           "--meta-steps", "2", "--meta-seeds", "1", "--tasks", "1", "--data", "mnist14", "--inner-steps", "2", "--draws", "2",
                           "--processes", "1", f"--flags={' '.join(part for pair in pairs for part in pair)}"]) == 2
     found = json.loads((tmp_path / "ablation.json").read_text())
     assert (tmp_path / "ablation.png").read_bytes()[:4] == b"\x89PNG" and "'everything'" in found["failed"][0]
-    assert list(found["variants"]) == ["the default run", "M = 1"]
+    assert list(found["variants"]) == ["M = 1"]
     assert all(0 < of["mnist14"]["median"] < 1 and of["suite"]["median"] < 0 for of in found["variants"].values())
     capsys.readouterr()
     refused_command(capsys, ["figure", "ablation", "--variants", "no planes"], ["no planes 7 to 10"])
