@@ -60,6 +60,7 @@ def cells(settings):
 def measure(cell):
     """{"suite": score, "sets": {set: margin}, "data": {name: accuracy}} of the theta that a run gives.
 
+    An accuracy is 0 where a base model is not finite.  Base models of "V = W" have W for V, but on the suite a V of their own.
     InputError with the last line of what the run said, if it failed.
     """
     with tempfile.TemporaryDirectory() as folder:

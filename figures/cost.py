@@ -74,7 +74,7 @@ def numbers(settings, results):
     drawn = {method: {"seconds": [float(np.mean([r.value["seconds"] for r in of])) * s for s in of[0].cell["steps"]],
                       "accuracy": [summary(np.array(values)[..., 0]) for values in zip(*(r.value["values"] for r in of))]}
              for method, of in curves.items()}
-    target = min(max(p["mean"] for p in curve["accuracy"]) for curve in drawn.values())
+    target = min((max(p["mean"] for p in curve["accuracy"]) for curve in drawn.values()), default=0.0)
     reached = lambda curve: next((s for s, p in zip(curve["seconds"], curve["accuracy"]) if p["mean"] >= target), None)
     return {"thetas": [{"step": step, "core_hours": hours * cores} | summary(np.stack([r.value["values"][-1] for r in of])[..., 0])
                        for (step, hours), of in thetas.items()],

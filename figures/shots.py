@@ -75,7 +75,7 @@ def numbers(settings, results):
 
 
 def words(numbers):
-    """A table for each of the two."""
+    """A table for each of PANELS."""
     lines = []
     for panel, text in PANELS.items():
         values = sorted({point["value"] for curve in numbers["panels"][panel].values() for point in curve})
@@ -86,7 +86,7 @@ def words(numbers):
 
 
 def draw(numbers):
-    """What `numbers` gives -> a Matplotlib Figure: two panels, a line a method."""
+    """What `numbers` gives -> a Matplotlib Figure: a panel for each of PANELS, a line a method."""
     from matplotlib.figure import Figure
     figure = Figure(figsize=(11.0, 7.4), dpi=120, layout="constrained")
     entries = {}

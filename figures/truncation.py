@@ -10,6 +10,7 @@ import numpy as np
 
 from ops.engine.config import make_config
 from ops.engine.estimators import Evolution, NoiseReuse, Persistent, Truncated, UnrolledTask
+from ops.errors import InputError
 from ops.scoring.flags import counts, positive, setting
 from ops.scoring.methods import Learned
 from ops.scoring.score import rules_of
@@ -45,7 +46,10 @@ def cells(settings):
 
 
 def measure(cell):
-    """{"truncated": {U: gradient, packed}, "evolution": {name: `_told`}, "seconds": {name: of one estimate}}."""
+    """{"truncated": {U: gradient, packed}, "evolution": {name: `_told`}, "seconds": {name: of one estimate}}.
+
+    InputError where an estimate is not finite: nothing can be said of such a state.
+    """
     config, T = make_config("laptop", {"seed": cell["seed"]}), cell["whole"]
     rule, rng = Learned(**cell["rule"]), np.random.default_rng([cell["seed"], cell["slot"]])
     system = UnrolledTask(rule, config, open_pools(config.tasks, config), cell["slot"], cell["warm"], T)
@@ -61,6 +65,8 @@ def measure(cell):
             estimates = np.array([estimator.estimate(system, theta, T, rng) for _ in range(cell["repeats"])])
             seconds[name] = (time.perf_counter() - began) / cell["repeats"]
             told[name] = _told(estimates, found[T])
+            if not all(np.isfinite(a).all() for a in (estimates, *found.values())):
+                raise InputError(f"{cell['name']}: a gradient is not finite")
     return {"truncated": {U: packed(g) for U, g in found.items()}, "evolution": told,
             "seconds": seconds}
 
@@ -96,7 +102,7 @@ def numbers(settings, results):
     length of the whole ones, as training clips; "bias" and "variance" are in units of the whole gradient's squared length.
     """
     thetas = {}
-    for label in dict.fromkeys(r.cell["theta"] for r in results):
+    for label in dict.fromkeys(r.cell["theta"] for r in results if not r.error):
         values = [r.value for r in results if r.cell["theta"] == label and not r.error]
         g = {int(U): np.stack([unpacked(v["truncated"][U]) for v in values]) for U in values[0]["truncated"]}
         whole, limit = g[settings.whole], np.median(np.linalg.norm(g[settings.whole], axis=1))
@@ -114,12 +120,12 @@ def numbers(settings, results):
         seconds = {name: float(np.median([v["seconds"][name] for v in values])) for name in values[0]["seconds"]}
         thetas[label] = {"truncated": found, "evolution": evolution, "seconds": seconds, "states": len(values),
                          "length": float(limit)}
-    return {"thetas": thetas} | {name: getattr(settings, name) for name in ("whole", "segment", "sigma", "pairs")}
+    return {"thetas": thetas, "failed": [r.error for r in results if r.error]} | {name: getattr(settings, name) for name in ("whole", "segment", "sigma", "pairs")}
 
 
 def words(numbers):
     """Two tables for each theta."""
-    lines = []
+    lines = list(numbers["failed"])
     for label, found in numbers["thetas"].items():
         rows = {f"U = {U}": [f"{v['cosine']:+.2f} ({v['low']:+.2f} to {v['high']:+.2f})", f"{v['ratio']:.2g}",
                              f"{v['of_mean']:+.2f}", f"{found['seconds'][f'U = {U}']:.1f}"] for U, v in found["truncated"].items()}
@@ -159,6 +165,6 @@ def draw(numbers):
         axes.minorticks_off()
         axes.axhline(1 if axes is middle else 0, color="black", linewidth=0.8)
         axes.grid(alpha=0.3)
-    for axes in (left, right):
+    for axes in (left, right) if numbers["thetas"] else ():
         axes.legend(fontsize=7, frameon=False)
     return figure

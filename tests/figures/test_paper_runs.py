@@ -173,15 +173,15 @@ def test_workshop_filters_are_those_with_their_diversity(run, tmp_path):
 
 
 def test_colours_are_shares_of_squared_weight_with_the_inputs_order_undone(run, tmp_path, monkeypatch):
-    """A rule whose units take the mean image of a colour, whatever their order, or each of one colour."""
+    """A rule whose units see one colour alone, whatever the order of the inputs."""
     def red(self, phi, x_train, *_):
-        return [phi[0]._replace(W=np.repeat(order[len(seen)](x_train)[:, None], 128, axis=1)), *phi[1:]]
+        return [phi[0]._replace(W=np.repeat(marked[orders[-1]][:, None], 128, axis=1)), *phi[1:]]
 
-    seen, order = [], []
+    orders = []
     marked = np.repeat([3.0, 0, 0], 196)  # what a pixel of each colour weighs
     def ordered(dataset, settings, seed):
         rows = rng(seed).permutation(588)
-        order.append(lambda x: marked[rows])
+        orders.append(rows)
         return dataset._replace(x_train=dataset.x_train[:, rows], x_test=dataset.x_test[:, rows])
     monkeypatch.setattr(w2_colours, "ordered", ordered)
     monkeypatch.setattr(Learned, "apply", red)

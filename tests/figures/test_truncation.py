@@ -6,7 +6,7 @@ from figures import truncation
 from ops.engine.estimators import Truncated, UnrolledTask
 from ops.scoring.methods import Learned
 from ops.scoring.runner import Result
-from small_data import open_tasks, rng
+from small_data import open_tasks, refused, rng, small_theta
 
 
 def test_a_task_is_a_system_with_the_gradient_of_its_losses():
@@ -38,8 +38,23 @@ def test_numbers_are_of_gradients_and_can_be_drawn():
     evolution = {name: {"bias": 0.1, "variance": 9.0, "cosines": {"1": 0.1, "4": 0.2}} for name in truncation.EVOLUTION}
     seconds = {"U = 1": 1.0, "U = 8": 1.0} | dict.fromkeys(truncation.EVOLUTION, 2.0)
     results = [Result({"theta": "a"}, {"truncated": {"1": pack(0.5 * g), "8": pack(g)}, "evolution": evolution, "seconds": seconds},
-                      None, 1.0) for g in whole]
+                      None, 1.0) for g in whole] + [Result({"theta": "a"}, None, "a, state 5: not finite", 1.0)]
     found = truncation.numbers(truncation.Settings(whole=8, lengths=(1,)), results)
     short = found["thetas"]["a"]["truncated"][1]
     assert np.isclose(short["cosine"], 1) and np.isclose(short["ratio"], 0.5) and 0.9 < short["of_mean"] <= 1 + 1e-9
-    assert truncation.draw(found) and "persistent" in truncation.words(found)
+    assert truncation.draw(found) and "persistent" in truncation.words(found) and "state 5" in truncation.words(found)
+    none = truncation.numbers(truncation.Settings(), results[-1:])
+    assert truncation.draw(none) and truncation.words(none) == "a, state 5: not finite"
+
+
+def test_a_state_whose_gradient_is_not_finite_is_lost_alone(monkeypatch):
+    class Exploding:
+        start = lambda self: 0.0
+        advance = lambda self, theta, state, steps: (np.full(len(steps), np.inf), state)
+        gradient = lambda self, theta, state, steps: (np.inf, np.full(theta.shape, np.nan), state)
+
+    monkeypatch.setattr(truncation, "UnrolledTask", lambda *_: Exploding())
+    monkeypatch.setattr(truncation, "open_pools", lambda *_: {})
+    cell = {"name": "a, state 0", "slot": 0, "seed": 0, "warm": 0, "whole": 4, "segment": 2, "sigma": 0.1, "pairs": 1, "repeats": 4,
+            "lengths": [1], "rule": Learned(small_theta(), 0.1, 1e-3)._asdict()}
+    refused(["a, state 0", "not finite"], truncation.measure, cell)
