@@ -278,7 +278,7 @@ def test_the_suite_is_what_the_machine_has_and_is_not_gone_on_with_by_another_on
 
 
 def test_plain_definitions_train_to_nearly_the_same_theta(undisturbed, tmp_path):
-    train(tmp_path, *flags(workers=2, steps=1, validate_steps=0), "--plain")
+    train(tmp_path, *flags(workers=2, steps=1, validate_steps=0), "--plain", program=ROOT / "train.py")
     fast, plain = (metrics(folder)[0] for folder in (undisturbed[0], tmp_path))
     assert fast["J"] != plain["J"] and fast["J"] == pytest.approx(plain["J"], rel=1e-4)
     assert fast["grad_norm"] == pytest.approx(plain["grad_norm"], rel=1e-2)

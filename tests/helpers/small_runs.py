@@ -1,6 +1,9 @@
 """What the tests of the engine share: tiny runs of `train.py` as processes, their files, and faults put into them."""
+import contextlib
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -51,8 +54,22 @@ def finish(process, code=0):
     return out, err
 
 
-def train(folder, *arguments, code=0, **options):
-    return finish(start(folder, *arguments, **options), code)
+def train(folder, *arguments, code=0, program=None):
+    """(output, errors) of a run to its end, in this process where no other program is given: its workers alone start."""
+    if program:
+        return finish(start(folder, *arguments, program=program), code)
+    import train
+    folder.mkdir(exist_ok=True)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            found = train.main(["--no-score", *arguments])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert found == code, out.getvalue() + err.getvalue()
+    return out.getvalue(), err.getvalue()
 
 
 def faulty(folder, fault):
