@@ -3,6 +3,7 @@
 The main process is measured with workers that answer at once, in shared memory and by value; segments by themselves.
 """
 import heapq
+import math
 import tempfile
 import time
 from collections import deque
@@ -29,7 +30,8 @@ COLOURS, LINES = ("#0072B2", "#D55E00", "#009E73"), ("-", "--")
 @dataclass(frozen=True)
 class Settings:
     """Which presets, how much is measured, how many workers are simulated."""
-    presets: tuple = setting(("laptop", "paper"), "comma separated", parse=lambda text: text.split(","), many=True, quick=("laptop",))
+    presets: tuple = setting(("laptop", "paper"), "comma separated", parse=lambda text: text.split(","), many=True,
+                             quick=("laptop",))
     tasks: str = setting("glyphs", "tasks of the paper's preset here, which need no download")
     segments: int = setting(64, "segments that are timed, each of another task from its first step on", low=2, quick=8)
     meta_steps: int = setting(4, "that the main process is timed in, of 256 gradients each", low=1)
@@ -83,15 +85,16 @@ class AtOnce:
 
     def __init__(self, config, pools):
         self.config, self.pools, self.answers = config, pools, {}
-        self.gradient = np.full(sum(int(np.prod(shape)) for shape in um.theta_shapes(**config.rule_sizes).values()), 1e-3, np.float32)
+        self.gradient = np.full(sum(map(math.prod, um.theta_shapes(**config.rule_sizes).values())), 1e-3, np.float32)
 
     def __call__(self, job):
         key = job.arguments["slot"] % 16  # as many sizes of phi will do
         if key not in self.answers:
             task, sizes, _, rng = draw_task(self.config, self.pools, key, 0, 0)
             phi = np.concatenate([a.ravel() for layer in um.init_phi(rng, sizes) for a in layer])
-            self.answers[key] = {"J": 1.0, "accuracy": 0.5, "finite": True, "norm": 1.0, "unrolls": 3, "horizon": 10 ** 9, "sizes": sizes,
-                                 "set": task.set_name, "task": task.description, "phi_norm": 1.0, "data_s": 0.0, "unroll_s": 0.0}, phi
+            self.answers[key] = {
+                "J": 1.0, "accuracy": 0.5, "finite": True, "norm": 1.0, "unrolls": 3, "horizon": 10 ** 9, "sizes": sizes,
+                "set": task.set_name, "task": task.description, "phi_norm": 1.0, "data_s": 0.0, "unroll_s": 0.0}, phi
         reply, phi = self.answers[key]
         return reply, self.gradient, phi
 
@@ -124,7 +127,10 @@ def simulated(workers, seconds, main_s, meta_batch, limit, gradients, rng):
 
 
 def numbers(settings, results):
-    """{preset: {"seconds", "bytes", "back": means, "ways": {way: {"main_ms", "saturates", "rate", "staleness", "dropped"}}}}, failed."""
+    """{"presets": {preset: {"seconds", "bytes", "back", "ways": {way: what was measured and simulated}}}, "workers", "failed"}.
+
+    Means over segments; of a way "main_ms", "saturates", the workers that keep it busy, and lists of what `simulated` gives.
+    """
     found, values = {}, {(r.cell["preset"], r.cell["what"]): r.value for r in results if not r.error}
     for preset in settings.presets:
         if of := values.get((preset, "segments")):
@@ -141,11 +147,12 @@ def numbers(settings, results):
 
 def words(numbers):
     """What was measured, and the number of workers at which the main process has no time left."""
-    rows = {f"{preset}, {way}": [f"{of['seconds']:.2f}", f"{of['bytes'] / 1e6:.2f}", f"{of['back'] / 1e6:.2f}", f"{v['main_ms']:.2f}",
-                                 f"{v['saturates']:,.0f}", f"{v['rate'][-1]:,.0f}"]
+    rows = {f"{preset}, {way}": [*(f"{of[key] / unit:.2f}" for key, unit in (("seconds", 1), ("bytes", 1e6), ("back", 1e6))),
+                                 f"{v['main_ms']:.2f}", f"{v['saturates']:,.0f}", f"{v['rate'][-1]:,.0f}"]
             for preset, of in numbers["presets"].items() for way, v in of["ways"].items()}
-    heads = ["segment, s", "MB to it", "MB back", "main process, ms", "saturated at", f"gradients/s of {numbers['workers'][-1]:,}"]
-    return "\n".join([table(heads, rows), *numbers["failed"]])
+    heads = ["segment, s", "MB to it", "MB back", "main process, ms", "saturated at",
+             f"gradients/s of {numbers['workers'][-1]:,}"]
+    return "\n".join(([table(heads, rows)] if rows else []) + numbers["failed"])
 
 
 def draw(numbers):

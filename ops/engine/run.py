@@ -21,6 +21,7 @@ from ops.errors import InputError
 from ops.files import write_atomically
 from ops.pools import pool_class
 from ops.processes import usable_cores
+from ops.rule.fast import definitions_in_use
 from ops.rule.hebbian import STARTS
 from ops.rule.theta_file import load_settings, theta_dims
 from ops.tasks.mixture import largest_inputs
@@ -93,18 +94,22 @@ class Run:
         with ExitStack() as opened:
             self.log = MetricsLog(self.folder / "metrics.jsonl", self.step if resume else None)
             opened.callback(self.log.close)
-            arguments = {"worker": worker, "config": config}
-            if kind:
-                self.workers = ByValue(kind, count, arguments | {"data": self.data}, self.memory, self.say)
-            else:
-                self.workers = Workers(count, workers.__name__, "SharedWorker", arguments | {
-                    "memory": self.memory, "pools": images}, self.say, preload=worker[:1])
+            self.workers = self._start(kind, count, {"worker": worker, "config": config}, images)
             opened.callback(self.workers.close)
             self.close = opened.pop_all().close
         mode = InStep if config.mode == "sync" else AsTheyCome
         self.accumulator = mode(config, self.workers, self.memory, self.live, self.note)
         self.accumulator.publish(self.step - 1, self.optimizer.previous)
         self.accumulator.publish(self.step, self.optimizer.theta)
+
+    def _start(self, kind, count, arguments, images):
+        """The workers, by value through pools of the class `kind`; on this machine without one."""
+        if kind:
+            arguments |= {"data": self.data, "plain": definitions_in_use()}
+            return ByValue(kind, count, arguments, self.memory, self.say)
+        preload, _ = arguments["worker"]
+        arguments |= {"memory": self.memory, "pools": images}
+        return Workers(count, workers.__name__, "SharedWorker", arguments, self.say, preload=(preload,))
 
     def say(self, text):
         """A line that stays on the terminal."""

@@ -16,6 +16,7 @@ from ops.engine.shared_memory import arrays_of, put_back
 from ops.engine.validation import open_validation
 from ops.errors import InputError
 from ops.pools import Pools
+from ops.rule.fast import use_definitions
 from ops.tasks.mixture import open_pools
 
 STARTS = 5  # tries
@@ -126,10 +127,13 @@ class SharedWorker:
 class RemoteWorker:
     """... that is given them, and has opened the data sets of its own machine.
 
-    data: {name: digest} of the run's, as of `digests`.  InputError where this machine lacks one, or has another one.
+    data: {name: digest} of the run's, as of `digests`; plain: whether definitions run.  InputError where this machine lacks
+    a data set, or has another one.
     """
 
-    def __init__(self, worker, config, data):
+    def __init__(self, worker, config, data, plain=False):
+        if plain:
+            use_definitions()
         pools = open_pools(config.tasks, config) | open_validation(config)[0]
         mine = digests(pools)
         if other := [name for name in data if mine.get(name) != data[name]]:
