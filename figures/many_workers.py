@@ -175,5 +175,5 @@ def draw(numbers):
         axes.grid(alpha=0.3)
     rates.set_yscale("log")
     if numbers["presets"]:
-        rates.legend(fontsize=7, frameon=False)
+        rates.legend(fontsize=7, frameon=False, handlelength=4)
     return figure
