@@ -123,7 +123,7 @@ class Pools(Jobs):
             answered += self._lost(worker, None)
         if not self._processes and time.monotonic() - self._changed > START_SECONDS:
             raise InputError(f"no worker of {self._kind.__module__}.{self._kind.__qualname__} started within "
-                             f"{START_SECONDS:.0f} s")
+                             f"{START_SECONDS:.0f} s; see whether there is room for one, then --resume")
         self._hand_out()
         return answered
 
