@@ -194,7 +194,7 @@ def meta_train(config, folder, resume, progress, signals):
     progress.say(f"{describe(config.tasks, pools, config.case)}\n{text}")
     pools |= suite
     trainer = MetaTrainer(config, folder, resume, progress, pools, ("train", "Worker"))
-    pools.clear()  # they lie in shared memory now
+    pools.clear()  # workers have them, in shared memory or each its own
     try:
         signals.workers = trainer.workers
         trainer.train()

@@ -8,20 +8,21 @@ import contextlib
 import functools
 import importlib
 import multiprocessing
-
 import queue
 import signal
 import socket
 import threading
 import time
 import traceback
+from collections import Counter
 
 from ops.errors import InputError
 from ops.workers import DIED, POLL_SECONDS, START_SECONDS, Jobs, end_with
 
-LOST_AFTER = 300.0, 20.0  # a job is lost after so many seconds, if that is so many times the longest so far
+LOST_AFTER = 900.0, 20.0  # a job is lost after so many seconds, or so many times the longest so far if that is more
+AT_ONCE = 1.0  # seconds in which a pool refuses a job that had lost its process before
 RETRY_SECONDS = 2.0
-END_SECONDS = 10.0  # for a pool to end in; it may wait for a lock that a killed process held
+END_SECONDS = 10.0  # for pools to end in; one may wait for a lock that a killed process held
 
 
 # --- In a process of a pool -----------------------------------------------------------------------
@@ -64,10 +65,17 @@ def pool_class(text):
     """The class that MODULE:NAME is.  InputError where there is none."""
     module, _, name = text.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"--pool {text}: {error}; give MODULE:NAME of a class like multiprocessing:Pool, of a module "
-                         "that is installed here") from error
+        kind = getattr(importlib.import_module(module), name)
+        if not callable(kind):
+            raise TypeError(f"{name} is no class")
+        return kind
+    except Exception as error:  # whatever importing the module may end in
+        raise InputError(f"--pool {text}: {_line(error)}; give MODULE:NAME of a class like multiprocessing:Pool, of a "
+                         "module that is installed here") from error
+
+
+def _line(error):
+    return " ".join(str(error).split())
 
 
 class Pools(Jobs):
@@ -82,9 +90,17 @@ class Pools(Jobs):
         self._kind, self._arguments = kind, (module, factory, arguments)
         self._inbox, self._wanted = queue.SimpleQueue(), queue.SimpleQueue()  # calls to make here; workers to be started
         self._sent, self._longest, self._changed = {}, 0.0, time.monotonic()
-        threading.Thread(target=self._open, daemon=True).start()
+        self._at_once = Counter()  # {name of a job: how often it was refused at once}
+        self._name, self._closed = f"{kind.__module__}.{kind.__qualname__}", threading.Event()
+        self._opener = threading.Thread(target=self._open, daemon=True)
+        self._opener.start()
         for number in range(count):
             self._wanted.put(number)
+
+    @property
+    def idle(self):
+        """How many jobs would be begun at once: by the workers that are there."""
+        return max(0, len(self._processes) - len(self._jobs) - len(self._queue))
 
     def packed(self, job):
         """What is sent of a job."""
@@ -99,12 +115,12 @@ class Pools(Jobs):
 
         So a pool never installs handlers of signals either, which only the main thread can.
         """
-        while (number := self._wanted.get()) is not None:
+        while (number := self._wanted.get()) is not None and not self._closed.is_set():
             try:
                 self._inbox.put((self._admit, number, self._kind(1, _begin, self._arguments)))
             except Exception as error:
                 self._inbox.put((self._refused, number, error))
-                time.sleep(RETRY_SECONDS)
+                self._closed.wait(RETRY_SECONDS)
 
     def receive(self):
         """Wait a moment; [(job, reply)] that came in.
@@ -118,14 +134,19 @@ class Pools(Jobs):
                 act, *what = entry
                 answered += act(*what) or []
                 entry = self._inbox.get_nowait()
-        least, times = LOST_AFTER
-        for worker in [w for w, since in self._sent.items() if time.monotonic() - since > max(least, times * self._longest)]:
+        for worker in [worker for worker in self._sent if self._overdue(worker)]:
             answered += self._lost(worker, None)
         if not self._processes and time.monotonic() - self._changed > START_SECONDS:
-            raise InputError(f"no worker of {self._kind.__module__}.{self._kind.__qualname__} started within "
-                             f"{START_SECONDS:.0f} s; see whether there is room for one, then --resume")
+            raise InputError(f"no worker of {self._name} started within {START_SECONDS:.0f} s; see whether there is "
+                             "room for one, then --resume")
         self._hand_out()
         return answered
+
+    def _overdue(self, worker):
+        """Whether its job is lost: later and later each time that it was, since it may be long."""
+        least, times = LOST_AFTER
+        limit = max(least, times * self._longest) * 4 ** self._failures[self._jobs[worker].name]
+        return time.monotonic() - self._sent[worker] > limit
 
     def _send(self, worker, job):
         self._sent[worker] = time.monotonic()
@@ -143,7 +164,7 @@ class Pools(Jobs):
 
     def _refused(self, worker, error):
         if not self._processes and not self.restarts:  # not even the first one
-            raise InputError(f"{self._kind.__module__}.{self._kind.__qualname__} gives no worker: {error}") from error
+            raise InputError(f"{self._name} gives no worker: {_line(error)}") from error
         self._wanted.put(worker)
 
     def _came(self, worker, answer):
@@ -153,22 +174,35 @@ class Pools(Jobs):
                 raise why
             del self._sent[worker]
             self._longest = max(self._longest, seconds)
+            self._at_once.pop(self._jobs[worker].name, None)
             return self._answered(worker, None if why else self.unpacked(self._jobs[worker], reply), why)
 
     def _lost(self, worker, error):
-        """Another worker in its place; its job waits again."""
+        """Another worker in its place; its job waits again, and fails unless a worker lost before took it (each may, once)."""
         if worker in self._processes:
             _end(self._processes.pop(worker))
-            del self._sent[worker]
+            name, at_once = self._jobs[worker].name, time.monotonic() - self._sent.pop(worker) < AT_ONCE
             self.restarts, self._changed = self.restarts + 1, time.monotonic()
             self._wanted.put(self.count + self.restarts)
-            return self._answered(worker, None, f"{DIED} ({error})" if error else DIED)
+            self._at_once[name] += at_once
+            if at_once and self._at_once[name] <= self.count:
+                self._queue.appendleft(self._jobs.pop(worker))
+                return []
+            return self._answered(worker, None, f"{DIED} ({_line(error)})" if error else DIED)
 
     def close(self):
-        """End all workers."""
+        """End all workers, those that are being started too."""
+        self._closed.set()
         self._wanted.put(None)
+        self._opener.join(END_SECONDS)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                act, *what = self._inbox.get_nowait()
+                if act == self._admit:
+                    act(*what)
+        until = time.monotonic() + END_SECONDS
         for ending in [_end(pool) for pool in self._processes.values()]:
-            ending.join(END_SECONDS)
+            ending.join(max(0, until - time.monotonic()))
 
 
 def _end(pool):

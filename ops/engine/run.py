@@ -82,10 +82,9 @@ class Run:
         kind = pool_class(config.pool) if config.pool else None
         images = None if kind else SharedPools(pools)
         self.memory = run_memory(config, largest_inputs(pools), count)  # one worker a slot at most
-        shared = (self.memory.nbytes + (0 if kind else images.arrays.nbytes)) / 1e6
-        self.progress.say(f"meta-training in {self.folder} with {count} workers"
-                          + (f" of {config.pool}" if kind else f" and {shared:,.0f} MB of shared memory")
-                          + f" from meta-step {self.step}")
+        shared = self.memory.nbytes + (images.arrays.nbytes if images else 0)
+        place = f" of {config.pool}" if kind else f" and {shared / 1e6:,.0f} MB of shared memory"
+        self.progress.say(f"meta-training in {self.folder} with {count} workers{place} from meta-step {self.step}")
         for task in self.live:
             if task.floats:
                 self.memory["phi"][task.slot, task.parity, :task.floats] = arrays[f"phi/{task.slot}"]

@@ -136,9 +136,10 @@ class RemoteWorker:
             use_definitions()
         pools = open_pools(config.tasks, config) | open_validation(config)[0]
         mine = digests(pools)
-        if other := [name for name in data if mine.get(name) != data[name]]:
-            raise InputError(f"{', '.join(other)}: {'other images than' if other[0] in mine else 'missing, unlike on'} the "
-                             "machine that the run was started on; put the same files here")
+        for name in data:
+            if mine.get(name) != data[name]:
+                raise InputError(f"{name}: {'other images than' if name in mine else 'missing, unlike'} on the machine that "
+                                 "the run was started on; put the same files here")
         self.worker = _class(worker)(config, {name: pools[name] for name in data})
 
     def __call__(self, job):

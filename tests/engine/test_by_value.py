@@ -2,6 +2,7 @@
 import os
 import signal
 import sys
+import time
 
 import pytest
 
@@ -33,10 +34,25 @@ def test_killed_workers_of_a_pool_change_no_bit_and_all_end_with_the_run(tmp_pat
     train(tmp_path / "whole", *flags(workers=2, **SOME))
     program = faulty(tmp_path / "cut", "import ops.pools\nops.pools.LOST_AFTER = 1.0, 1.0")
     process = start(tmp_path / "cut", *flags(workers=2, **SOME), *STANDARD, program=program, after=2)
-    os.kill(children(process.pid)[0], signal.SIGKILL)
+    below = set(children(process.pid))
+    os.kill(min(below), signal.SIGKILL)
+    while process.poll() is None:
+        below |= set(children(process.pid))
+        time.sleep(0.05)
     out, _ = finish(process)
-    assert "its worker died; to be computed again" in out
+    assert "its worker died; to be computed again" in out and len(below) >= 3
+    wait_until(lambda: not any_alive(below), 10, "the end of its workers")
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_signal_while_workers_are_being_started_ends_them_all(tmp_path):
+    process = start(tmp_path, *flags(workers=8, live_tasks=8, steps=10 ** 6), *STANDARD, start_new_session=True)
+    wait_until(lambda: (tmp_path / "runs/laptop/checkpoint.npz").exists(), 60, "the first checkpoint")
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = finish(process, 130)
+    assert error == ""
+    with pytest.raises(ProcessLookupError):  # soon nobody of its session is left
+        wait_until(lambda: os.killpg(process.pid, 0), 10)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
