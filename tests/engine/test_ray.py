@@ -27,6 +27,6 @@ def test_a_node_lost_and_another_one_added_change_no_bit(cluster, tmp_path):
     cluster.remove_node(lost, allow_graceful=False)
     wait_until(lambda: steps_logged(tmp_path / "ray") > STEPS // 2, 120, "a half of it, on one node")
     cluster.add_node(num_cpus=1)
-    out, _ = finish(process)
-    assert "its worker died" in out and max(record["restarts"] for record in metrics(tmp_path / "ray")) >= 1
+    finish(process)
+    assert max(record["restarts"] for record in metrics(tmp_path / "ray")) >= 1
     assert_same_run(tmp_path / "local", tmp_path / "ray")
