@@ -9,7 +9,6 @@ What a worker computes depends on theta, phi and the random streams keyed by (se
 inner step) alone, never on which worker it is, so in sync mode theta is the same to the bit for any
 number of workers.
 """
-import math
 import os
 import signal
 import sys
@@ -31,7 +30,7 @@ from ops.engine.live_tasks import CHECK, SEGMENT, draw_task, stream  # noqa: E40
 from ops.engine.meta_optimizer import length  # noqa: E402
 from ops.engine.progress import Progress, status_line, summary  # noqa: E402
 from ops.engine.run import Run  # noqa: E402
-from ops.engine.shared_memory import AVERAGED, layers, phi_floats, views  # noqa: E402
+from ops.engine.shared_memory import AVERAGED, layers, views  # noqa: E402
 from ops.engine.validation import kept, measured, open_validation  # noqa: E402
 from ops.engine.workers import Signals, Stop  # noqa: E402
 from ops.errors import InputError  # noqa: E402
@@ -43,13 +42,14 @@ from ops.tasks.mixture import describe, open_pools  # noqa: E402
 
 
 class Worker:
-    """Runs segments and validations; theta, phi, gradients and images are in shared memory."""
+    """Computes segments and validations; each is a function of what it is given, whichever worker it comes to.
 
-    def __init__(self, config, memory, pools):
-        self.config, self.memory, self.pools, self.tasks = config, memory, pools.pools(), {}
-        shapes = um.theta_shapes(**config.rule_sizes)
-        self.floats = sum(math.prod(shape) for shape in shapes.values())
-        self.thetas, self.grads = ([views(row, shapes) for row in memory[name]] for name in ("theta", "grads"))
+    pools: {name: Pool}.  theta, phi and gradients are flat vectors here, cut into arrays where the rule takes them.
+    """
+
+    def __init__(self, config, pools):
+        self.config, self.pools, self.tasks = config, pools, {}
+        self.shapes = um.theta_shapes(**config.rule_sizes)
 
     def __call__(self, job):
         """The reply to a `Job`: what its method returns."""
@@ -75,39 +75,34 @@ class Worker:
             start = [layer._replace(V=layer.W) for layer in start]  # as their updates are the same, V stays W
         return *self.tasks[slot][1], start
 
-    def segment(self, slot, generation, born, t, parity, step, theta_row, row, version):
-        """The inner loop of Alg. 1: U updates from phi_t, J and its gradient into `row`, phi_(t+U) beside phi_t."""
+    def segment(self, theta, phi, slot, generation, born, t, step):
+        """The inner loop of Alg. 1: U updates from phi_t, None for phi_0 -> (what is logged with J, its gradient, phi_(t+U))."""
         config, started = self.config, time.perf_counter()
-        task, sizes, horizon, phi_0 = self.live_task(slot, generation, born, phi_0=t == 0)
-        phi = phi_0 or layers(self.memory["phi"][slot, parity], sizes)
+        task, sizes, horizon, phi_0 = self.live_task(slot, generation, born, phi_0=phi is None)
         rng = stream(config, SEGMENT, slot, generation, t)
         unrolls = int(rng.integers(*settings.unroll_range(config, step), endpoint=True))
         x, labelled = task.segment(rng, unrolls, config.batch_size, config.pairs, config.shots)
         sampled = time.perf_counter()
-        J, grad, phi_U = um.meta_gradient(self.thetas[theta_row], phi, x, labelled, config.lr, config.norm_eps,
-                                          config.ridge, config.objective == "cosine")
-        for name, view in self.grads[row].items():
-            view[...] = grad[name]
-        end = self.memory["phi"][slot, 1 - parity, :phi_floats(sizes)]
-        for layer, new in zip(layers(end, sizes), phi_U):
-            for view, array in zip(layer, new):
-                view[...] = array
-        norm = length(self.memory["grads"][row, :self.floats])
+        J, grad, phi_U = um.meta_gradient(views(theta, self.shapes), phi_0 or layers(phi, sizes), x, labelled, config.lr,
+                                          config.norm_eps, config.ridge, config.objective == "cosine")
+        gradient, end = (np.concatenate([a.ravel() for a in arrays]) for arrays in (
+            [grad[name] for name in self.shapes], [array for layer in phi_U for array in layer]))
+        norm = length(gradient)
         finite = all(np.isfinite(a).all() for a in (J, norm, end))
         accuracy = self.accuracy(phi_U, [a[-1] for a in labelled], task) if finite else 0.0
         return {"J": J, "accuracy": accuracy, "finite": finite, "norm": norm,
                 "unrolls": unrolls, "horizon": horizon, "sizes": sizes, "set": task.set_name, "task": task.description,
                 "phi_norm": float(np.sqrt(np.mean(np.square(end)))),
-                "data_s": sampled - started, "unroll_s": time.perf_counter() - sampled}
+                "data_s": sampled - started, "unroll_s": time.perf_counter() - sampled}, gradient, end
 
     def accuracy(self, phi, labelled, task):
         """Few-shot accuracy of phi on labelled batches (xa, ya, xb, yb)."""
         xa, ya, xb, yb = labelled
         return um.accuracy(um.predictions(phi, xa, ya, xb, self.config.ridge), yb, task.classes)
 
-    def validate(self, theta_row, **task):
+    def validate(self, theta, **task):
         """J and accuracy of theta on a task of the suite."""
-        return measured(self.config, self.pools, self.thetas[theta_row], **task)
+        return measured(self.config, self.pools, views(theta, self.shapes), **task)
 
 
 # --- The main process -----------------------------------------------------------------------------
@@ -199,7 +194,7 @@ def meta_train(config, folder, resume, progress, signals):
     progress.say(f"{describe(config.tasks, pools, config.case)}\n{text}")
     pools |= suite
     trainer = MetaTrainer(config, folder, resume, progress, pools, ("train", "Worker"))
-    pools.clear()  # they lie in shared memory now
+    pools.clear()  # workers have them, in shared memory or each its own
     try:
         signals.workers = trainer.workers
         trainer.train()

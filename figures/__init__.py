@@ -38,6 +38,7 @@ FIGURES = (
     Entry("ablation", "ablation", "", "rules meta-trained without one trick after another; hours"),
     Entry("truncation", "truncation", "", "gradients of short segments and evolution strategies against the whole unroll's"),
     Entry("cost", "cost", "", "accuracy against meta-training core-hours; seconds of a base model to be as good"),
+    Entry("many-workers", "many_workers", "", "what the main process does for a gradient; 1 to 4,096 workers simulated"),
     Entry("stability", "stability", "", "J and accuracy after 10 to 3,000 updates of narrow and wide base models"),
     Entry("suite-ranking", "suite_ranking", "", "how each set of the validation suite ranks thetas of several runs"),
     Entry("experiments", "experiments", "", "the log of meta-training runs, with their scores; adds runs to it"),

@@ -29,11 +29,15 @@ DIED = "its worker died"  # instead of a traceback
 
 
 class Job(NamedTuple):
-    """What a process is asked for: `work` is the name of a method of its handler, `arguments` that method's."""
+    """What a process is asked for: `work` is the name of a method of its handler, `arguments` that method's.
+
+    where: in which memory that its sender knows of arrays lie that belong to it.
+    """
 
     name: object
     work: str
     arguments: dict
+    where: dict = {}
 
 
 # --- In a process of the Pool ---------------------------------------------------------------------
@@ -43,7 +47,7 @@ def _serve(door, module, factory, arguments):
     """Send the main process one end of a connection, then answer the jobs that come in at the other."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides when to stop
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+    threading.Thread(target=end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     jobs, far_end = multiprocessing.Pipe()
     handler = None
     with contextlib.suppress(EOFError, OSError):
@@ -60,7 +64,7 @@ def _serve(door, module, factory, arguments):
     os._exit(1)
 
 
-def _end_with(parent):
+def end_with(parent):
     """End this process with its parent, even in the middle of a job: kernels and products let other threads run."""
     parent.join()
     os._exit(1)
@@ -100,21 +104,61 @@ def _interrupts_later():
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class Workers:
-    """`count` processes that each build `module.factory(**arguments)` and call it with jobs; `close` ends them.
+class Jobs:
+    """Jobs that wait, those that workers have, and what comes of one whose worker is lost.
 
-    A reply is anything but None.
-    context: how they start, a `multiprocessing.context` of the caller's own that does so from a fresh interpreter; it
-    sees ONE_THREAD in its environment: one BLAS and numba thread, whatever this program itself was started with.
+    A worker is a key of `_processes`; `_send(worker, job)` reaches it.  A reply is anything but None.
     failed(job, why, times) is told of a job that failed, for the how manieth time: why is DIED, or the exception with
     its traceback.  It gives None to have the job done again, or the reply that it is to have; or raises.
     """
 
-    def __init__(self, context, count, module, factory, arguments, failed):
+    def __init__(self, count, failed):
         self.count, self.failed, self.restarts = count, failed, 0
-        self._processes = {}  # the connection to each worker -> its process id
-        self._jobs = {}       # the connection -> the job under way there
+        self._processes = {}  # {worker: how it is to be ended}
+        self._jobs = {}       # {worker: the job under way there}
         self._queue, self._failures = deque(), Counter()  # jobs; {name: how often it failed}
+
+    @property
+    def idle(self):
+        """How many jobs would be begun at once."""
+        return max(0, self.count - len(self._jobs) - len(self._queue))
+
+    def add(self, jobs):
+        """Queue jobs; they start in this order."""
+        self._queue.extend(jobs)
+        self._hand_out()
+
+    def _hand_out(self):
+        """Give jobs to workers without one, at most `count`: those of a killed fork server live on beside new ones."""
+        for worker in self._processes:
+            if self._queue and worker not in self._jobs and len(self._jobs) < self.count:
+                self._jobs[worker] = self._queue.popleft()
+                self._send(worker, self._jobs[worker])
+
+    def _answered(self, worker, reply, why):
+        """[(job, reply)] of a worker that has answered or is lost; [] if it had no job, or one that waits again now."""
+        if not (job := self._jobs.pop(worker, None)):
+            return []
+        if why:
+            self._failures[job.name] += 1
+            reply = self.failed(job, why, self._failures[job.name])
+        if reply is None:
+            self._queue.appendleft(job)
+            return []
+        del self._failures[job.name]
+        return [(job, reply)]
+
+
+class Workers(Jobs):
+    """`count` processes that each build `module.factory(**arguments)` and call it with jobs; `close` ends them.
+
+    context: how they start, a `multiprocessing.context` of the caller's own that does so from a fresh interpreter; it
+    sees ONE_THREAD in its environment: one BLAS and numba thread, whatever this program itself was started with.
+    failed: as of `Jobs`.
+    """
+
+    def __init__(self, context, count, module, factory, arguments, failed):
+        super().__init__(count, failed)  # a worker is the connection to it; `_processes` has its process id
         self._changed = time.monotonic()
         context.Lock = _NoLock
         with ExitStack() as opened:
@@ -126,19 +170,9 @@ class Workers:
                     opened.callback(end)
             self.close = opened.pop_all().close
 
-    @property
-    def idle(self):
-        """How many jobs would be begun at once."""
-        return max(0, self.count - len(self._jobs) - len(self._queue))
-
     def pids(self):
         """Process ids of the workers that have reported for work."""
         return list(self._processes.values())
-
-    def add(self, jobs):
-        """Queue jobs; they start in this order."""
-        self._queue.extend(jobs)
-        self._hand_out()
 
     def receive(self):
         """Wait a moment; [(job, reply)] that came in.  InputError if processes cannot be started."""
@@ -152,27 +186,15 @@ class Workers:
             except (EOFError, OSError):
                 reply, why = None, DIED
                 self._bury(source)
-            if job := self._jobs.pop(source, None):
-                if why:
-                    self._failures[job.name] += 1
-                    reply = self.failed(job, why, self._failures[job.name])
-                if reply is None:
-                    self._queue.appendleft(job)
-                else:
-                    del self._failures[job.name]
-                    answered.append((job, reply))
+            answered += self._answered(source, reply, why)
         if len(self._processes) < self.count and time.monotonic() - self._changed > START_SECONDS:
             raise InputError(f"a worker process did not start within {START_SECONDS:.0f} s; ask for fewer")
         self._hand_out()  # before the caller turns to anything else
         return answered
 
-    def _hand_out(self):
-        """Give jobs to workers without one, at most `count`: those of a killed fork server live on beside new ones."""
-        for worker in self._processes:
-            if self._queue and worker not in self._jobs and len(self._jobs) < self.count:
-                self._jobs[worker] = self._queue.popleft()
-                with contextlib.suppress(OSError):  # it died just now, as `receive` will notice
-                    worker.send(self._jobs[worker])
+    def _send(self, worker, job):
+        with contextlib.suppress(OSError):  # it died just now, as `receive` will notice
+            worker.send(job)
 
     def _admit(self):
         """Take the connection that a new worker has sent."""

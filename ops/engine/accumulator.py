@@ -21,9 +21,9 @@ class _Accumulator:
 
     def _job(self, name, task, step, version, theta_row, row):
         """The next segment of `task`: at theta `version`, which lies in `theta_row`, with the gradient to `row`."""
-        return Job(name, "segment", {
-            "slot": task.slot, "generation": task.generation, "born": task.born, "t": task.t, "parity": task.parity,
-            "step": step, "version": version, "theta_row": theta_row, "row": row})
+        keys = {"slot": task.slot, "generation": task.generation, "born": task.born, "t": task.t, "step": step}
+        return Job(name, "segment", keys, {"theta": theta_row, "version": version, "gradient": row,
+                                           "phi": (task.slot, task.parity, task.floats)})
 
     def _gradient(self, row, reply):
         """The gradient in `row`, its norm at most --segment-clip, since one in a hundred is that of a hundred others."""
@@ -111,7 +111,7 @@ class AsTheyCome(_Accumulator):
 
     def add(self, job, reply, step):
         """Take over a finished segment: its gradient too, unless it is too old or not finite."""
-        row, age = job.arguments["row"], step - job.arguments["version"]
+        row, age = job.where["gradient"], step - job.where["version"]
         self.busy.remove(job.arguments["slot"])
         self.free.append(row)
         self.live[job.arguments["slot"]].advance(reply, step)

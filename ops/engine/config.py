@@ -143,6 +143,8 @@ class Config:
     without: parts_of = setting((), f"parts that the run does without, comma separated, to see what they are worth: "
                                     f"{', '.join(PARTS)}")
     workers: int = setting(0, "worker processes; 0 for one per usable core", low=0)
+    pool: str = setting("", "MODULE:NAME of a class like multiprocessing:Pool that has the workers, on other machines too; its "
+                            "own otherwise")
     mode: str = setting("sync", "sync: same theta for any number of workers; async: workers never wait (the paper's)",
                         choices=("sync", "async"))
     staleness_limit: int = setting(20, "async: gradients of a theta older than this many meta-steps are dropped", low=1)
@@ -167,7 +169,7 @@ class Config:
 
 
 # Settings of a run that may differ between a run and its continuation.
-OPERATIONAL = ("steps", "minutes", "workers", "checkpoint_minutes", "checkpoint_steps", "keep_checkpoints",
+OPERATIONAL = ("steps", "minutes", "workers", "pool", "checkpoint_minutes", "checkpoint_steps", "keep_checkpoints",
                "snapshot_steps", "snapshot_growth", "data_dir", "init_theta")
 
 PAPERS = dict(  # what both papers' presets share

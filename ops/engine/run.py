@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 
 import unsup_meta as um
+from ops.engine import workers
 from ops.engine.accumulator import AsTheyCome, InStep
 from ops.engine.checkpoint import digests, load_checkpoint, save_checkpoint
 from ops.engine.config import as_json, snapshot_is_due
@@ -15,10 +16,12 @@ from ops.engine.meta_optimizer import MetaOptimizer
 from ops.engine.progress import MetricsLog
 from ops.engine.shared_memory import SharedPools, run_memory, views
 from ops.engine.validation import Validation
-from ops.engine.workers import Workers
+from ops.engine.workers import ByValue, Workers
 from ops.errors import InputError
 from ops.files import write_atomically
+from ops.pools import pool_class
 from ops.processes import usable_cores
+from ops.rule.fast import definitions_in_use
 from ops.rule.hebbian import STARTS
 from ops.rule.theta_file import load_settings, theta_dims
 from ops.tasks.mixture import largest_inputs
@@ -27,8 +30,8 @@ from ops.tasks.mixture import largest_inputs
 class Run:
     """theta with its optimiser, the live tasks, the meta-step r, the best theta so far; the log and the workers.
 
-    config: its `Config`; folder: runs/NAME, a Path; pools {name: Pool}; worker: what `Workers` builds in each process,
-    as (module, name).  Raises InputError where there is too little memory, or nothing to resume.
+    config: its `Config`; folder: runs/NAME, a Path; pools {name: Pool}; worker: what computes segments and validations in
+    each process, as (module, name).  Raises InputError where there is too little memory, or nothing to resume.
     """
 
     def __init__(self, config, folder, resume, progress, pools, worker):
@@ -51,7 +54,7 @@ class Run:
             self.live, self.best_theta = [LiveTask(**task) for task in state["tasks"]], arrays.get("best")
             for name in ("step", "failures", "elapsed", "best", "validated"):
                 setattr(self, name, state[name])
-        self._open(resume, pools, arrays, *worker)
+        self._open(resume, pools, arrays, worker)
         self.first, self.recent, self.whole = self.step, deque(maxlen=100), True
         self.started = self.saved = self.logged = time.monotonic()
 
@@ -73,14 +76,15 @@ class Run:
                                                              for name, value in other.items()))
         return {name: theta[name].astype(array.dtype) for name, array in fresh.items()}
 
-    def _open(self, resume, pools, arrays, module, factory):
+    def _open(self, resume, pools, arrays, worker):
         """Shared memory, the log and the workers."""
         config, count = self.config, min(self.config.workers or usable_cores(), self.config.live_tasks)
-        images = SharedPools(pools)
+        kind = pool_class(config.pool) if config.pool else None
+        images = None if kind else SharedPools(pools)
         self.memory = run_memory(config, largest_inputs(pools), count)  # one worker a slot at most
-        shared = (self.memory.nbytes + images.arrays.nbytes) / 1e6
-        self.progress.say(f"meta-training in {self.folder} with {count} workers and {shared:,.0f} MB of shared memory "
-                          f"from meta-step {self.step}")
+        shared = self.memory.nbytes + (images.arrays.nbytes if images else 0)
+        place = f" of {config.pool}" if kind else f" and {shared / 1e6:,.0f} MB of shared memory"
+        self.progress.say(f"meta-training in {self.folder} with {count} workers{place} from meta-step {self.step}")
         for task in self.live:
             if task.floats:
                 self.memory["phi"][task.slot, task.parity, :task.floats] = arrays[f"phi/{task.slot}"]
@@ -89,14 +93,22 @@ class Run:
         with ExitStack() as opened:
             self.log = MetricsLog(self.folder / "metrics.jsonl", self.step if resume else None)
             opened.callback(self.log.close)
-            arguments = {"config": config, "memory": self.memory, "pools": images}
-            self.workers = Workers(count, module, factory, arguments, self.say)
+            self.workers = self._start(kind, count, {"worker": worker, "config": config}, images)
             opened.callback(self.workers.close)
             self.close = opened.pop_all().close
         mode = InStep if config.mode == "sync" else AsTheyCome
         self.accumulator = mode(config, self.workers, self.memory, self.live, self.note)
         self.accumulator.publish(self.step - 1, self.optimizer.previous)
         self.accumulator.publish(self.step, self.optimizer.theta)
+
+    def _start(self, kind, count, arguments, images):
+        """The workers, by value through pools of the class `kind`; on this machine without one."""
+        if kind:
+            arguments |= {"data": self.data, "plain": definitions_in_use()}
+            return ByValue(kind, count, arguments, self.memory, self.say)
+        preload, _ = arguments["worker"]
+        arguments |= {"memory": self.memory, "pools": images}
+        return Workers(count, workers.__name__, "SharedWorker", arguments, self.say, preload=(preload,))
 
     def say(self, text):
         """A line that stays on the terminal."""

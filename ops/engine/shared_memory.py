@@ -109,6 +109,32 @@ def run_memory(config, inputs, workers):
                          "phi": ((config.live_tasks, 2, in_lines(phi_floats(widest))), "float32")})
 
 
+# --- Where the arrays of jobs lie -----------------------------------------------------------------
+
+
+def arrays_of(job, memory):
+    """{"theta": [P] and, for a segment, "phi": flat, None before the first one}, where `job.where` says.
+
+    theta: a row; phi: (slot, parity, how many numbers), read there and written to the other parity; gradient: a row.
+    """
+    found = {"theta": memory["theta"][job.where["theta"]]}
+    if "phi" in job.where:
+        slot, parity, floats = job.where["phi"]
+        found["phi"] = memory["phi"][slot, parity, :floats] if floats else None
+    return found
+
+
+def put_back(job, memory, answer):
+    """The reply of an answer; for a segment, which is (reply, gradient, phi_U), with the arrays put where they belong."""
+    if "phi" not in job.where:
+        return answer
+    reply, gradient, phi = answer
+    slot, parity, _ = job.where["phi"]
+    memory["grads"][job.where["gradient"], :len(gradient)] = gradient
+    memory["phi"][slot, 1 - parity, :len(phi)] = phi
+    return reply
+
+
 # --- Pools of images ------------------------------------------------------------------------------
 
 

@@ -56,8 +56,8 @@ class Validation:
         Nothing else may be under way.
         """
         tasks = [(name, index) for name, indices in self.tasks.items() for index in indices]
-        jobs = [Job(f"validation on {name} {index}", "validate", {"name": name, "index": index, "theta_row": theta_row,
-                    "baseline": (name, index) not in self.components}) for name, index in tasks]
+        jobs = [Job(f"validation on {name} {index}", "validate", {"name": name, "index": index,
+                    "baseline": (name, index) not in self.components}, {"theta": theta_row}) for name, index in tasks]
         workers.add(jobs)
         replies = dict(zip(tasks, workers.take([job.name for job in jobs])))
         self.components |= {key: reply["components"] for key, reply in replies.items() if key not in self.components}

@@ -40,7 +40,7 @@ class AtOnce:
 
     def answer(self, job):
         gradient = self.of(job)
-        self.grads[job.arguments["row"]] = gradient
+        self.grads[job.where["gradient"]] = gradient
         return reply(finite=math.isfinite(gradient), J=gradient, norm=4 * gradient,  # of 16 numbers
                      set="ab"[job.arguments["slot"] % 2])
 
@@ -102,9 +102,9 @@ def test_a_sync_gradient_is_of_the_theta_one_meta_step_before_and_reads_it_where
             sync.collect(step, never)
             sync.publish(step + 1, np.full(P, step + 1, np.float32))
             for job in sync.workers.jobs:  # begun ahead: what they read stays until they are done
-                version = job.arguments["version"]
-                assert version == step and (sync.memory["theta"][job.arguments["theta_row"], :P] == version).all()
-        versions = [(job.arguments["step"], job.arguments["version"]) for job in sync.workers.all]
+                version = job.where["version"]
+                assert version == step and (sync.memory["theta"][job.where["theta"], :P] == version).all()
+        versions = [(job.arguments["step"], job.where["version"]) for job in sync.workers.all]
         assert all(version == max(0, step - delay) for step, version in versions)
         assert (sync.memory["theta"][0, :P] == 6).all()
 
@@ -114,11 +114,11 @@ def test_sync_segments_under_way_never_share_a_row_or_a_slot():
     for step in range(9):
         before = list(sync.workers.jobs)
         sync.collect(step, never)
-        under_way = [job.arguments for job in before + sync.workers.all[-4:]]
-        of_step = [a for a in under_way if a["step"] == step]
-        assert of_step and len({a["row"] for a in of_step}) == len(of_step)
-        ahead = [job.arguments for job in sync.workers.jobs]
-        assert len({a["slot"] for a in ahead}) == len(ahead) == len({a["row"] for a in ahead}) == 2
+        of_step = [job for job in before + sync.workers.all[-4:] if job.arguments["step"] == step]
+        rows = lambda jobs: {job.where["gradient"] for job in jobs}
+        assert of_step and len(rows(of_step)) == len(of_step)
+        ahead = sync.workers.jobs
+        assert len({job.arguments["slot"] for job in ahead}) == len(ahead) == len(rows(ahead)) == 2
     names = [job.name for job in sync.workers.all]
     assert sorted(names)[:36] == list(range(36)) and len(set(names)) == len(names)
 
@@ -131,7 +131,7 @@ def test_async_segments_under_way_never_share_a_row():
         job = under_way.pop(0) if step % 3 else under_way.pop()  # one worker's job is done again and again
         async_.add(job, reply(), step)
         under_way.append(async_.next_job(step))
-        rows = [j.arguments["row"] for j in under_way]
+        rows = [j.where["gradient"] for j in under_way]
         assert len(set(rows)) == len({j.arguments["slot"] for j in under_way}) == 2 and max(rows) < 4
 
 
@@ -141,9 +141,9 @@ def test_an_async_worker_reads_a_theta_that_nobody_writes_to():
     for step in range(1, 9):
         async_.publish(step, np.full(P, step, np.float32))
         job = async_.next_job(step)
-        assert job.arguments["version"] == step and job.arguments["theta_row"] != first.arguments["theta_row"]
-        assert (async_.memory["theta"][job.arguments["theta_row"], :P] == step).all()
-        assert (async_.memory["theta"][first.arguments["theta_row"], :P] == 0).all()
+        assert job.where["version"] == step and job.where["theta"] != first.where["theta"]
+        assert (async_.memory["theta"][job.where["theta"], :P] == step).all()
+        assert (async_.memory["theta"][first.where["theta"], :P] == 0).all()
         async_.add(job, reply(), step)
 
 

@@ -57,8 +57,6 @@ def test_v_starts_as_w_and_stays_it(without, same):
                           max_layers=3, embedding=5, unroll_start=(4, 4), unroll_end=(4, 4), without=without, theta_start="random")
     theta = um.init_theta(rng(0), **c.rule_sizes)
     flat = np.concatenate([a.ravel() for a in theta.values()])
-    memory = {"theta": flat[None], "grads": np.zeros((1, flat.size), np.float32), "phi": np.zeros((1, 2, 40_000), np.float32)}
-    worker = Worker(c, memory, type("Pools", (), {"pools": lambda self: pools})())
-    reply = worker.segment(0, 0, 0, 0, 0, 0, 0, 0, 0)
-    phi = layers(memory["phi"][0, 1], reply["sizes"])
+    reply, _, phi = Worker(c, pools).segment(flat, None, slot=0, generation=0, born=0, t=0, step=0)
+    phi = layers(phi, reply["sizes"])
     assert all((np.abs(layer.V - layer.W).max() < 1e-6 * np.abs(layer.W).max()) == same for layer in phi)

@@ -65,7 +65,8 @@ def test_busy_and_idle_workers_end_with_a_killed_main_process_and_nothing_is_lef
         assert_nothing_has_a_name([process.pid, *below])
         (os.killpg if group else os.kill)(process.pid, signal.SIGKILL)
         wait_until(lambda: not any_alive(below), 3, "the workers end, one of them in the middle of a kernel")
-        assert Path(f"/proc/{process.pid}").exists() and not alive(process.pid)  # nobody has waited for it: a zombie
+        wait_until(lambda: not alive(process.pid), 10, "its own end")
+        assert Path(f"/proc/{process.pid}").exists()  # nobody has waited for it: a zombie
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

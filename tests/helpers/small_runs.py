@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ops.errors import InputError
 from ops.files import load_npz
 from ops.processes import alive
 
@@ -200,6 +201,10 @@ class Handler:
         spin(10)
         Path(file).write_text(str(os.getpid()))
         return {"total": spin(10 ** 11)}
+
+    def refuse(self):
+        """What the user is to mend."""
+        raise InputError("no such data here")
 
     def threads(self):
         """What the environment says of them."""
