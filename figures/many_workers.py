@@ -6,7 +6,6 @@ import heapq
 import math
 import tempfile
 import time
-from collections import deque
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -107,7 +106,7 @@ def simulated(workers, seconds, main_s, meta_batch, limit, gradients, rng):
     """
     done = [(rng.choice(seconds) * rng.uniform(), 0) for _ in range(workers)]  # (when it is done, the version of its theta)
     heapq.heapify(done)
-    now, version, fresh, ages, dropped, began = 0.0, 0, 0, deque(), 0, 0.0
+    now, version, fresh, ages, dropped, began = 0.0, 0, 0, [], 0, 0.0
     for n in range(gradients):
         if n == gradients // 10:
             ages.clear()

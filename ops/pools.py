@@ -91,7 +91,7 @@ class Pools(Jobs):
         self._inbox, self._wanted = queue.SimpleQueue(), queue.SimpleQueue()  # calls to make here; workers to be started
         self._sent, self._longest, self._changed = {}, 0.0, time.monotonic()
         self._at_once = Counter()  # {name of a job: how often it was refused at once}
-        self._name, self._closed = f"{kind.__module__}.{kind.__qualname__}", threading.Event()
+        self._name, self._closed = getattr(kind, "__qualname__", str(kind)), threading.Event()
         self._opener = threading.Thread(target=self._open, daemon=True)
         self._opener.start()
         for number in range(count):

@@ -31,7 +31,7 @@ DIED = "its worker died"  # instead of a traceback
 class Job(NamedTuple):
     """What a process is asked for: `work` is the name of a method of its handler, `arguments` that method's.
 
-    where: in which memory that its sender knows of arrays lie that belong to it.
+    where: where the arrays that go with it lie, in memory that its sender knows.
     """
 
     name: object

@@ -106,6 +106,25 @@ class ByValue(_OfARun, Pools):
         return put_back(job, self.memory, answer)
 
 
+class Signals:
+    """Ctrl-C and SIGTERM: while meta-training the first one ends it after a save, the second one at once.
+
+    At other times (starting, scoring) there is nothing to save, and the program ends at once: an exception might be
+    raised within an import or a callback, which lose it, or crash.
+    """
+
+    def __init__(self):
+        self.workers = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.stop)
+
+    def stop(self, number, frame):
+        """Handle a signal."""
+        if self.workers is None or self.workers.stopping:
+            os._exit(130)
+        self.workers.stopping = True
+
+
 # --- What workers build ---------------------------------------------------------------------------
 
 
@@ -150,22 +169,3 @@ class RemoteWorker:
 def _class(of):
     module, name = of
     return getattr(importlib.import_module(module), name)
-
-
-class Signals:
-    """Ctrl-C and SIGTERM: while meta-training the first one ends it after a save, the second one at once.
-
-    At other times (starting, scoring) there is nothing to save, and the program ends at once: an exception might be
-    raised within an import or a callback, which lose it, or crash.
-    """
-
-    def __init__(self):
-        self.workers = None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self.stop)
-
-    def stop(self, number, frame):
-        """Handle a signal."""
-        if self.workers is None or self.workers.stopping:
-            os._exit(130)
-        self.workers.stopping = True

@@ -6,7 +6,7 @@ import pytest
 from small_runs import assert_same_run, finish, flags, metrics, start, steps_logged, train, wait_until
 
 cluster_utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed, and need not be")
-STEPS = int(os.environ.get("UNSUP_META_RAY_STEPS", "200"))
+STEPS = 200
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Jobs of processes that are killed or fail, however the processes start, and what those leave behind."""
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
@@ -144,7 +145,7 @@ def test_a_pool_that_fails_is_replaced_and_one_that_never_was_is_one_line(pools)
             raise ValueError("more processes than there are")
 
     with pytest.raises(InputError, match="Never gives no worker: more processes"):
-        received(pools(1, None, Never), 1)
+        received(pools(1, None, functools.partial(Never)), 1)  # a class with options of its own
 
 
 def test_a_job_that_meets_one_lost_worker_after_another_has_not_failed(pools):
