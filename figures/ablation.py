@@ -60,7 +60,7 @@ def cells(settings):
 def measure(cell):
     """{"suite": score, "sets": {set: margin}, "data": {name: accuracy}} of the theta that a run gives.
 
-    An accuracy is 0 where a base model is not finite.  Base models of "V = W" have W for V, but on the suite a V of their own.
+    An accuracy is 0 where a base model is not finite.  Base models of "V = W" have W for V.
     InputError with the last line of what the run said, if it failed.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -71,10 +71,11 @@ def measure(cell):
             raise InputError(f"{cell['name']}: {(run.stderr or run.stdout).strip().splitlines()[-1]}")
         rule = open_rule(Path(folder) / "runs/laptop/theta.npz")
     settings, found = ScoreSettings(**cell["settings"]), {}
+    part = {"part": "V (W instead)"} if "v" in cell["flags"] else {}
+    method = METHODS["knocked-out"](**rule._asdict(), **part)
     with np.errstate(all="ignore"):  # what is not finite is found and told
-        suite = suite_scores(rule.theta, rule.lr, rule.norm_eps, tasks=cell["tasks"], times=TIMES, folder=cell["data_dir"])
-        part = {"part": "V (W instead)"} if cell["variant"] == "V = W" else {}
-        method = METHODS["knocked-out"](**rule._asdict(), **part)
+        suite = suite_scores(rule.theta, rule.lr, rule.norm_eps, tasks=cell["tasks"], times=TIMES, folder=cell["data_dir"],
+                             update=lambda phi, x: method.update(phi, x, "relu"))
         for data in cell["data"]:
             try:
                 values = method.curve(loaded(data), data["sizes"], settings, [settings.inner_steps], range(settings.seeds))

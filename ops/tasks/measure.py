@@ -48,18 +48,20 @@ def problem(name, index, pools, hidden=HIDDEN, embedding=32):
                    task.unlabelled(rng, REFERENCE))
 
 
-def measure(theta, problem, times, lr, norm_eps, ridge=0.1, cosine=True):
+def measure(theta, problem, times, lr, norm_eps, ridge=0.1, cosine=True, update=None):
     """[(J, accuracy)] of a fresh phi after each of `times` (rising) updates by theta; lr, norm_eps as `um.meta_gradient`.
 
     phi's start and its unlabelled batches are the same for every theta.  (nan, 0.0) once phi is not finite.
+    update(phi, x) -> phi, where it is not `um.unsupervised_update`.
     """
+    update = update or (lambda phi, x: um.unsupervised_update(phi, x, theta, lr, norm_eps))
     B, dtype = theta_dims(theta)["batch_size"], theta["merge"].dtype
     rng, found = suite_stream(problem.name, problem.index, PHI), []
     phi = um.init_phi(rng, problem.sizes, dtype)
     for before, time in zip((0, *times), times):
         for _ in range(before, time):
             x = problem.task.unlabelled(rng, B).astype(dtype, copy=False)
-            phi = um.unsupervised_update(phi, x, theta, lr, norm_eps)
+            phi = update(phi, x)
         finite = all(np.isfinite(array).all() for layer in phi for array in layer)
         features = lambda x: um.features(phi, x.astype(dtype, copy=False), problem.reference.astype(dtype, copy=False))
         found.append(score(problem, features, ridge, cosine) if finite else (np.nan, 0.0))
@@ -112,7 +114,7 @@ def _per_draw(features, x):
 
 
 def suite_scores(theta, lr, norm_eps, sets=tuple(SETS), tasks=2, times=(100, 300), hidden=HIDDEN, embedding=32, ridge=0.1,
-                 cosine=True, folder=None):
+                 cosine=True, folder=None, update=None):
     """Score theta {name: array} on `tasks` tasks of each set: {set: as `gathered`}, and "score" with its mean.
 
     lr, norm_eps  of the inner loop that theta was trained with
@@ -120,12 +122,13 @@ def suite_scores(theta, lr, norm_eps, sets=tuple(SETS), tasks=2, times=(100, 300
     times         updates after which is measured, rising
     hidden        widths of hidden layers of the base models, in turn over sets and tasks
     folder        of data sets, as --data-dir
+    update        as of `measure`
     """
     pools, _ = open_suite(folder, sets)
     found = {}
     for name in sets_of(pools):
         problems = [problem(name, index, pools, hidden, embedding) for index in range(tasks)]
-        found[name] = gathered([measure(theta, p, times, lr, norm_eps, ridge, cosine) for p in problems],
+        found[name] = gathered([measure(theta, p, times, lr, norm_eps, ridge, cosine, update) for p in problems],
                                [components_accuracy(p) for p in problems])
     return {"score": suite_score(found), "sets": found}
 

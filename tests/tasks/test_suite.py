@@ -144,6 +144,8 @@ def test_a_theta_is_scored_on_the_way_and_with_statistics_of_the_reference(pools
     assert at_two[1] == pytest.approx(np.mean(halves))
     squared = measure(theta, one, (2,), 3e-3, 1e-3, cosine=False)[0]
     assert squared[1] == at_two[1] and squared[0] != at_two[0]
+    still = measure(theta, one, (1, 2), 3e-3, 1e-3, update=lambda phi, x: phi)
+    assert still[0] == still[1] != at_two
     broken = measure(theta | {"merge": theta["merge"] * np.nan}, one, (1, 2), 3e-3, 1e-3)
     assert np.isnan([J for J, _ in broken]).all() and [accuracy for _, accuracy in broken] == [0, 0]
 
