@@ -1,6 +1,6 @@
 """What each trick is worth: rules meta-trained without it, with equally many gradients (the ablation the slides miss).
 
-A cell is a run of `train.py` in a process of one core: some ten minutes at the default size, hours for all.
+A cell is a run of `train.py` in a process of one core: some five minutes at the default size, hours for all.
 """
 import subprocess
 import sys
@@ -38,7 +38,7 @@ class Settings(DataSettings):
     """Which variants, of how many meta-steps and meta-seeds."""
     variants: tuple = setting(tuple(VARIANTS), "comma separated, of: " + ", ".join(VARIANTS), parse=lambda text: text.split(","),
                               many=True, quick=(WHOLE, "no planes 7 to 10"))
-    meta_steps: int = setting(75, "of each run", low=1, quick=4)
+    meta_steps: int = setting(40, "of each run", low=1, quick=4)
     meta_seeds: int = setting(3, "runs of each variant", low=1, quick=1)
     flags: str = setting("", "more flags for all runs, separated by blanks", metavar="TEXT")
     tasks: int = setting(2, "tasks of each set of the validation suite that a theta is scored on", low=1, quick=1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ops.engine.config import make_config
-from ops.engine.estimators import Evolution, NoiseReuse, Persistent, Truncated, UnrolledTask
+from ops.engine.estimators import Evolution, NoiseReuse, Persistent, Truncated, UnrolledTask, cosine, told
 from ops.errors import InputError
 from ops.scoring.flags import counts, positive, setting
 from ops.scoring.methods import Learned
@@ -26,7 +26,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 class Settings:
     """Which thetas, how many states, how long."""
     theta: tuple = thetas_setting()
-    states: int = setting(12, "states of tasks, drawn as `train.py` draws them", low=2, quick=3)
+    states: int = setting(8, "states of tasks, drawn as `train.py` draws them", low=2, quick=3)
     warm: int = setting(100, "most updates by theta before the state", low=0, quick=30)
     whole: int = setting(100, "T, the steps of the whole unroll", low=2, quick=20)
     lengths: tuple = setting((1, 3, 10, 30), "U, comma separated", parse=counts, many=True, quick=(1, 3, 10))
@@ -46,7 +46,7 @@ def cells(settings):
 
 
 def measure(cell):
-    """{"truncated": {U: gradient, packed}, "evolution": {name: `_told`}, "seconds": {name: of one estimate}}.
+    """{"truncated": {U: gradient, packed}, "evolution": {name: `told`}, "seconds": {name: of one estimate}}.
 
     InputError where an estimate is not finite: nothing can be said of such a state.
     """
@@ -54,7 +54,7 @@ def measure(cell):
     rule, rng = Learned(**cell["rule"]), np.random.default_rng([cell["seed"], cell["slot"]])
     system = UnrolledTask(rule, config, open_pools(config.tasks, config), cell["slot"], cell["warm"], T)
     theta = np.concatenate([a.ravel() for a in rule.theta.values()])
-    found, told, seconds = {}, {}, {}
+    found, evolution, seconds = {}, {}, {}
     with np.errstate(all="ignore"):
         for U in (*cell["lengths"], T):
             began = time.perf_counter()
@@ -64,11 +64,10 @@ def measure(cell):
             began, estimator = time.perf_counter(), kind(cell["segment"], cell["sigma"], cell["pairs"])
             estimates = np.array([estimator.estimate(system, theta, T, rng) for _ in range(cell["repeats"])])
             seconds[name] = (time.perf_counter() - began) / cell["repeats"]
-            told[name] = _told(estimates, found[T])
+            evolution[name] = told(estimates, found[T])
             if not all(np.isfinite(a).all() for a in (estimates, *found.values())):
                 raise InputError(f"{cell['name']}: a gradient is not finite")
-    return {"truncated": {U: packed(g) for U, g in found.items()}, "evolution": told,
-            "seconds": seconds}
+    return {"truncated": {U: packed(g) for U, g in found.items()}, "evolution": evolution, "seconds": seconds}
 
 
 def packed(gradient):
@@ -81,20 +80,6 @@ def unpacked(text):
     return np.frombuffer(base64.b64decode(text), np.float32).astype(np.float64)
 
 
-def _told(estimates, whole):
-    """Of estimates [n, P]: "bias" and "variance", squared lengths over the whole gradient's, and {k: cosine of a mean of k}."""
-    n, mean, unit = len(estimates), estimates.mean(axis=0), np.sum(whole ** 2)
-    variance = np.sum((estimates - mean) ** 2) / (n - 1)
-    means = lambda k: estimates[:n // k * k].reshape(n // k, k, -1).mean(axis=1)
-    return {"bias": float((np.sum((mean - whole) ** 2) - variance / n) / unit), "variance": float(variance / unit),
-            "cosines": {k: float(np.mean([cosine(m, whole) for m in means(k)])) for k in (1, 4, 16, 64) if k <= n}}
-
-
-def cosine(a, b):
-    """Of two vectors."""
-    return float(np.sum(a * b) / np.sqrt(np.sum(a ** 2) * np.sum(b ** 2)))
-
-
 def numbers(settings, results):
     """{theta: {"truncated": {U: {"cosine", "low", "high", "ratio", "of_mean"}}, "evolution": {name: ...}, "seconds"}}.
 
@@ -104,23 +89,21 @@ def numbers(settings, results):
     thetas = {}
     for label in dict.fromkeys(r.cell["theta"] for r in results if not r.error):
         values = [r.value for r in results if r.cell["theta"] == label and not r.error]
+        median = lambda what: float(np.median([what(v) for v in values]))
         g = {int(U): np.stack([unpacked(v["truncated"][U]) for v in values]) for U in values[0]["truncated"]}
-        whole, limit = g[settings.whole], np.median(np.linalg.norm(g[settings.whole], axis=1))
-        clipped = lambda a: (a * np.minimum(1, limit / np.linalg.norm(a, axis=1))[:, None]).mean(axis=0)
-        found = {}
-        for U, of in g.items():
-            cosines = [cosine(a, b) for a, b in zip(of, whole)]
-            ratio = np.median(np.linalg.norm(of, axis=1) / np.linalg.norm(whole, axis=1))
-            found[U] = dict(zip(("low", "cosine", "high"), np.quantile(cosines, (0.25, 0.5, 0.75)).tolist())) | {
-                "ratio": float(ratio), "of_mean": cosine(clipped(of), clipped(whole))}
-        of = lambda name, what: float(np.median([v["evolution"][name][what] for v in values]))
-        evolution = {name: {"bias": of(name, "bias"), "variance": of(name, "variance"), "cosines": {
-            k: float(np.median([v["evolution"][name]["cosines"][k] for v in values]))
-            for k in values[0]["evolution"][name]["cosines"]}} for name in EVOLUTION}
-        seconds = {name: float(np.median([v["seconds"][name] for v in values])) for name in values[0]["seconds"]}
-        thetas[label] = {"truncated": found, "evolution": evolution, "seconds": seconds, "states": len(values),
-                         "length": float(limit)}
-    return {"thetas": thetas, "failed": [r.error for r in results if r.error]} | {name: getattr(settings, name) for name in ("whole", "segment", "sigma", "pairs")}
+        length = {U: np.linalg.norm(of, axis=1) for U, of in g.items()}
+        whole, limit = g[settings.whole], np.median(length[settings.whole])
+        clipped = {U: (of * np.minimum(1, limit / length[U])[:, None]).mean(axis=0) for U, of in g.items()}
+        truncated = {U: dict(zip(("low", "cosine", "high"), np.quantile(list(map(cosine, of, whole)), (0.25, 0.5, 0.75)).tolist())) | {
+            "ratio": float(np.median(length[U] / length[settings.whole])), "of_mean": cosine(clipped[U], clipped[settings.whole])}
+            for U, of in g.items()}
+        evolution = {name: {what: median(lambda v: v["evolution"][name][what]) for what in ("bias", "variance")} | {"cosines": {
+            k: median(lambda v: v["evolution"][name]["cosines"][k]) for k in values[0]["evolution"][name]["cosines"]}}
+            for name in EVOLUTION}
+        thetas[label] = {"truncated": truncated, "evolution": evolution, "states": len(values), "length": float(limit),
+                         "seconds": {name: median(lambda v: v["seconds"][name]) for name in values[0]["seconds"]}}
+    return {"thetas": thetas, "failed": [r.error for r in results if r.error]} | {
+        name: getattr(settings, name) for name in ("whole", "segment", "sigma", "pairs")}
 
 
 def words(numbers):

@@ -126,6 +126,20 @@ class UnrolledTask:
         return J, np.concatenate([grad[name].ravel() for name in self.shapes]).astype(np.float64), phi
 
 
+def told(estimates, whole):
+    """Of estimates [n, P]: "bias" and "variance", squared lengths over the whole gradient's, and {k: cosine of a mean of k}."""
+    n, mean, unit = len(estimates), estimates.mean(axis=0), np.sum(whole ** 2)
+    variance = np.sum((estimates - mean) ** 2) / (n - 1)
+    means = lambda k: estimates[:n // k * k].reshape(n // k, k, -1).mean(axis=1)
+    return {"bias": float((np.sum((mean - whole) ** 2) - variance / n) / unit), "variance": float(variance / unit),
+            "cosines": {k: float(np.mean([cosine(m, whole) for m in means(k)])) for k in (1, 4, 16, 64) if k <= n}}
+
+
+def cosine(a, b):
+    """Of two vectors."""
+    return float(np.sum(a * b) / np.sqrt(np.sum(a ** 2) * np.sum(b ** 2)))
+
+
 def segments(T, U):
     """Ranges of U steps that make up T, the last one of what is left."""
     return [range(start, min(start + U, T)) for start in range(0, T, U)]
