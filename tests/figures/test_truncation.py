@@ -28,8 +28,8 @@ def test_a_task_is_a_system_with_the_gradient_of_its_losses():
 def test_bias_variance_and_cosines_of_estimates_that_are_known():
     whole, noise = np.array([3.0, 4.0, 0, 0]), rng(1).normal(size=(4000, 4))
     found = told(whole + [0, 0, 2.5, 0] + 0.5 * noise, whole)
-    assert abs(found["bias"] - 0.25) < 0.01 and abs(told["variance"] - 4 * 0.25 / 25) < 0.004
-    assert abs(found["cosines"][64] - 1 / np.sqrt(1.25)) < 0.01 and told["cosines"][1] < told["cosines"][16]
+    assert abs(found["bias"] - 0.25) < 0.01 and abs(found["variance"] - 4 * 0.25 / 25) < 0.004
+    assert abs(found["cosines"][64] - 1 / np.sqrt(1.25)) < 0.01 and found["cosines"][1] < found["cosines"][16]
 
 
 def test_numbers_are_of_gradients_and_can_be_drawn():
