@@ -86,7 +86,7 @@ def numbers(settings, results):
 def words(numbers):
     """Core-hours and accuracy of each theta; seconds to the target."""
     rows = {f"theta of meta-step {t['step']:,}": [f"{t['core_hours']:.3f}", cell_text(t)] for t in numbers["thetas"]}
-    lines = [f"{LOOKS[method][0]}: {seconds:.1f} core-seconds to {numbers['target']:.3f}, the lowest of the methods' best"
+    lines = [f"{LOOKS[method][0]}: {seconds:.2g} core-seconds to {numbers['target']:.3f}, the lowest of the methods' best"
              for method, seconds in numbers["to_target"].items()]
     return "\n".join([table(["core-hours", f"accuracy, {numbers['data']}"], rows), *lines,
                       f"the paper's: 512 workers for 8 days, {PAPERS_HOURS:,} worker-hours", *numbers["failed"]])
