@@ -26,6 +26,7 @@ import numpy as np  # noqa: E402  (after the thread counts are set)
 import unsup_meta as um  # noqa: E402
 from ops.command_line import exit_code  # noqa: E402
 from ops.engine import config as settings  # noqa: E402
+from ops.engine.left_out import free_weights  # noqa: E402
 from ops.engine.live_tasks import CHECK, SEGMENT, draw_task, stream  # noqa: E402
 from ops.engine.meta_optimizer import length  # noqa: E402
 from ops.engine.progress import Progress, status_line, summary  # noqa: E402
@@ -50,6 +51,7 @@ class Worker:
     def __init__(self, config, pools):
         self.config, self.pools, self.tasks = config, pools, {}
         self.shapes = um.theta_shapes(**config.rule_sizes)
+        self.free = free_weights(self.shapes, config.without)
 
     def __call__(self, job):
         """The reply to a `Job`: what its method returns."""
@@ -86,7 +88,7 @@ class Worker:
         J, grad, phi_U = um.meta_gradient(views(theta, self.shapes), phi_0 or layers(phi, sizes), x, labelled, config.lr,
                                           config.norm_eps, config.ridge, config.objective == "cosine")
         gradient, end = (np.concatenate([a.ravel() for a in arrays]) for arrays in (
-            [grad[name] for name in self.shapes], [array for layer in phi_U for array in layer]))
+            [grad[name] * free for name, free in self.free.items()], [array for layer in phi_U for array in layer]))
         norm = length(gradient)
         finite = all(np.isfinite(a).all() for a in (J, norm, end))
         accuracy = self.accuracy(phi_U, [a[-1] for a in labelled], task) if finite else 0.0

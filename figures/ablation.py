@@ -31,6 +31,7 @@ VARIANTS = {
     **{f"H = {n}": ("--hdims", str(n)) for n in (4, 8, 32)}, **{f"R = {n}": ("--rank", str(n)) for n in (1, 8)}}
 SCORED = ("mnist14", "fashion14")  # to be seen beside the suite
 TIMES = (60, 200)
+USES = ("train.py", "ops/engine/*.py")  # see `ops.scoring.runner`
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Settings(DataSettings):
                               many=True, quick=(WHOLE, "no planes 7 to 10"))
     meta_steps: int = setting(40, "of each run", low=1, quick=4)
     meta_seeds: int = setting(3, "runs of each variant", low=1, quick=1)
-    flags: str = setting("", "more flags for all runs, separated by blanks", metavar="TEXT")
+    flags: str = setting("", "more flags for all runs, separated by blanks; a variant's own win", metavar="TEXT")
     tasks: int = setting(2, "tasks of each set of the validation suite that a theta is scored on", low=1, quick=1)
     data: tuple = setting(SCORED, "data sets beside the suite", parse=lambda text: text.split(","), many=True, metavar="NAME")
     seeds: int = setting(1, "base models there", low=1)
@@ -53,7 +54,7 @@ def cells(settings):
     data = [data_of(name, settings) for name in settings.data]
     fixed = settings.score_settings()
     return [{"name": f"{name}, meta-seed {k}", "variant": name, "meta_seed": k, "data": data, "settings": fixed,
-             "flags": [*VARIANTS[name], *settings.flags.split()], "meta_steps": settings.meta_steps, "tasks": settings.tasks,
+             "flags": [*settings.flags.split(), *VARIANTS[name]], "meta_steps": settings.meta_steps, "tasks": settings.tasks,
              "data_dir": settings.data_dir} for k in range(settings.meta_seeds) for name in settings.variants]
 
 
@@ -64,21 +65,23 @@ def measure(cell):
     InputError with the last line of what the run said, if it failed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        arguments = ["--seed", str(cell["meta_seed"]), "--steps", str(cell["meta_steps"]), "--minutes", "0", "--workers", "1",
-                     "--validate-steps", "0", "--snapshot-steps", "0", "--no-score", *cell["flags"]]
+        arguments = [*cell["flags"], "--name", "run", "--seed", str(cell["meta_seed"]), "--steps", str(cell["meta_steps"]),
+                     "--minutes", "0", "--workers", "1", "--validate-steps", "0", "--snapshot-steps", "0", "--no-score"]
         run = subprocess.run([sys.executable, str(ROOT / "train.py"), *arguments], cwd=folder, capture_output=True, text=True)
         if run.returncode:
-            raise InputError(f"{cell['name']}: {(run.stderr or run.stdout).strip().splitlines()[-1]}")
-        rule = open_rule(Path(folder) / "runs/laptop/theta.npz")
+            said = (run.stderr or run.stdout).strip().splitlines() or [f"train.py ended with {run.returncode}"]
+            raise InputError(f"{cell['name']}: {said[-1]}")
+        rule = open_rule(Path(folder) / "runs/run/theta.npz")
     settings, found = ScoreSettings(**cell["settings"]), {}
-    part = {"part": "V (W instead)"} if "v" in cell["flags"] else {}
+    part = {"part": "V (W instead)"} if cell["variant"] == "V = W" else {}
     method = METHODS["knocked-out"](**rule._asdict(), **part)
     with np.errstate(all="ignore"):  # what is not finite is found and told
         suite = suite_scores(rule.theta, rule.lr, rule.norm_eps, tasks=cell["tasks"], times=TIMES, folder=cell["data_dir"],
                              update=lambda phi, x: method.update(phi, x, "relu"))
         for data in cell["data"]:
+            dataset = loaded(data)
             try:
-                values = method.curve(loaded(data), data["sizes"], settings, [settings.inner_steps], range(settings.seeds))
+                values = method.curve(dataset, data["sizes"], settings, [settings.inner_steps], range(settings.seeds))
                 found[data["data"]] = float(values[-1, ..., 0].mean())
             except InputError:  # not finite
                 found[data["data"]] = 0.0

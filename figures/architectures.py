@@ -4,13 +4,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ops.scoring import score
-from ops.scoring.few_shot import mean_and_sem
 from ops.scoring.flags import counts, setting
 from ops.scoring.methods import LOOKS, baselines_of, method_colour, method_label, row_name
 from ops.scoring.settings import DataSettings, thetas_setting
 from ops.scoring.tables import cell_text, summaries, summary, table
+from ops.scoring.tables import difference as of_pairs
 
-CLEAR = 2.0  # standard errors of a difference that make it one
 OUTPUT = 32  # units of the layer on top, which no count of layers includes
 
 
@@ -78,16 +77,9 @@ def _row(of):
 
 
 def difference(after, before):
-    """{"difference", "sem", "holds"} of {theta: accuracies [seeds, draws]}: is the first clearly the larger?
-
-    Over common thetas, seeds and draws; None where there are none.
-    """
-    pairs = [(after[name], before[name]) for name in after if name in before]
-    if not pairs:
-        return None
-    rest = np.concatenate([a[:len(b)] - b[:len(a)] for a, b in pairs])
-    mean, sem, _ = mean_and_sem(rest)
-    return {"difference": mean, "sem": None if np.isnan(sem) else sem, "holds": bool(mean > CLEAR * np.nan_to_num(sem))}
+    """`tables.difference` of {theta: accuracies [seeds, draws]} over common thetas and seeds; None where there are none."""
+    common = [(after[name], before[name]) for name in after if name in before]
+    return of_pairs([(a[:len(b)], b[:len(a)]) for a, b in common]) if common else None
 
 
 def claim_words(claim):

@@ -7,13 +7,12 @@ import numpy as np
 
 import unsup_meta as um
 from figures.comparison import TITLES
-from ops.data import load_dataset
-from ops.errors import InputError
 from ops.scoring import score
 from ops.scoring.few_shot import few_shot_confusion
 from ops.scoring.flags import setting
 from ops.scoring.methods import Learned
-from ops.scoring.methods.readout import reference_batch
+from ops.scoring.methods.base_model import ordered
+from ops.scoring.methods.readout import reference_batch, seen
 from ops.scoring.settings import BATCHES, DRAWS, PHI, DataSettings, ScoreSettings, thetas_setting
 
 NAMED = 3  # pairs of classes that are told in words
@@ -25,6 +24,8 @@ class Settings(DataSettings):
     """Thetas, the mean of which is drawn."""
     theta: tuple = thetas_setting()
     seeds: int = setting(3, "base models", low=1, quick=1)
+    ways: int = setting(None, "all classes", hidden=True)
+    test_images: int = setting(None, "all test images", hidden=True)
 
 
 def cells(settings):
@@ -40,15 +41,13 @@ def cells(settings):
 def measure(cell):
     """[classes, classes], `few_shot_confusion` of one base model.  InputError as `load_dataset` and the rule's `apply`."""
     settings, rule, data = ScoreSettings(**cell["settings"]), Learned(**cell["given"]), cell["data"]
-    dataset = load_dataset(data["data"], data["data_dir"])
-    if "sizes" not in data:
-        raise InputError(f"{data['data']}: it came while the experiment ran; run it again")
-    dtype = rule.theta["merge"].dtype
+    dataset, dtype = ordered(score.loaded(data), settings, cell["seed"]), rule.theta["merge"].dtype
     x_train, x_test = (x.astype(dtype, copy=False) for x in (dataset.x_train, dataset.x_test))
     phi = um.init_phi(settings.stream(PHI, cell["seed"]), data["sizes"], dtype)
     with np.errstate(all="ignore"):  # what is not finite is found and reported in words
-        phi = rule.apply(phi, x_train, range(cell["steps"][0]), settings.stream(BATCHES, cell["seed"]))
-    train, test = (um.features(phi, x, reference_batch(x_train, settings)) for x in (x_train, x_test))
+        phi = rule.apply(phi, seen(x_train, settings), range(cell["steps"][0]), settings.stream(BATCHES, cell["seed"]),
+                         settings.activation)
+    train, test = (um.features(phi, x, reference_batch(x_train, settings), settings.activation) for x in (x_train, x_test))
     return few_shot_confusion(train, dataset.y_train, test, dataset.y_test, settings.shots, settings.draws,
                               settings.stream(DRAWS)).tolist()
 

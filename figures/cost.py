@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from figures.snapshots import run_setting, snapshots
+from ops.errors import InputError
 from ops.processes import usable_cores
 from ops.scoring import score
 from ops.scoring.flags import setting
@@ -36,6 +37,7 @@ def cells(settings):
     """Thetas of the run after settings.inner_steps; curves of its last one, of the VAE and supervised.  InputError as `snapshots`."""
     data, found = score.data_of(settings.data, settings), []
     thetas = snapshots(settings.run, settings.thetas)
+    cores_of(settings)
     for theta in thetas:
         of = score.method_cells(data, settings, "learned", theta.fields()["rule"], [settings.inner_steps], f"theta {theta.step}")
         found += [cell | {"kind": "theta", "hours": theta.hours, "step": theta.step} for cell in of]
@@ -50,7 +52,7 @@ def measure(cell):
     """{"values": as `score.measure`, "seconds": of an update on one core, for a curve}; supervised learns one draw at a time."""
     value = {"values": score.measure(cell)}
     if cell["kind"] == "curve":
-        settings, data = ScoreSettings(**cell["settings"] | {"draws": 1, "test_images": 100}), cell["data"]
+        settings, data = ScoreSettings(**cell["settings"] | {"draws": 1}), cell["data"]
         method, took = METHODS[cell["method"]](**cell["given"]), {}
         for steps in (1, 1, 1 + TIMED):  # the first compiles
             began = time.process_time()
@@ -60,13 +62,20 @@ def measure(cell):
     return value
 
 
+def cores_of(settings):
+    """--cores, else the --workers of the run, else what is usable here.  InputError without the run's config.json."""
+    try:
+        config = json.loads((Path(settings.run) / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{settings.run}/config.json: cannot be read ({error}); give a folder that train.py wrote") from error
+    return settings.cores or config.get("workers") or usable_cores()
+
+
 def numbers(settings, results):
     """{"thetas": [{"step", "core_hours", "mean", "sem", "n"}], "curves": {method: {"seconds": [...], "accuracy": [...]}},
-    "target", "to_target": {method: seconds or None}, "cores", "papers"}; the target is the lowest of the methods' best.
+    "target", "to_target": {method: seconds}, "cores", "papers"}; the target is the lowest of the methods' best.
     """
-    config = json.loads((Path(settings.run) / "config.json").read_text())
-    cores = settings.cores or config.get("workers") or usable_cores()
-    thetas, curves = {}, {}
+    cores, thetas, curves = cores_of(settings), {}, {}
     for r in (r for r in results if not r.error):
         into = thetas if r.cell["kind"] == "theta" else curves
         key = (r.cell["step"], r.cell["hours"]) if into is thetas else r.cell["method"]
@@ -75,7 +84,7 @@ def numbers(settings, results):
                       "accuracy": [summary(np.array(values)[..., 0]) for values in zip(*(r.value["values"] for r in of))]}
              for method, of in curves.items()}
     target = min((max(p["mean"] for p in curve["accuracy"]) for curve in drawn.values()), default=0.0)
-    reached = lambda curve: next((s for s, p in zip(curve["seconds"], curve["accuracy"]) if p["mean"] >= target), None)
+    reached = lambda curve: next(s for s, p in zip(curve["seconds"], curve["accuracy"]) if p["mean"] >= target)
     return {"thetas": [{"step": step, "core_hours": hours * cores} | summary(np.stack([r.value["values"][-1] for r in of])[..., 0])
                        for (step, hours), of in thetas.items()],
             "curves": drawn, "target": target, "to_target": {method: reached(curve) for method, curve in drawn.items()},

@@ -6,15 +6,14 @@ import numpy as np
 
 from figures.comparison import TITLES, dress_accuracies
 from ops.scoring import score
-from ops.scoring.few_shot import mean_and_sem
 from ops.scoring.flags import setting
 from ops.scoring.methods import method_colour, method_label, row_name
 from ops.scoring.score import measure  # noqa: F401  (part of an experiment)
 from ops.scoring.settings import HIDDEN_AND_OUTPUT, DataSettings, thetas_setting
-from ops.scoring.tables import columns_of, protocol, summaries, table
+from ops.scoring.tables import columns_of, difference, protocol, summaries, table
 
 BARS = ("random", "vae", "supervised", "learned")  # the paper's; the others are thin marks
-WIDTH, CLEAR = 0.2, 2.0  # of a bar; standard errors of a difference that make it one
+WIDTH = 0.2  # of a bar
 
 
 @dataclass(frozen=True)
@@ -71,16 +70,10 @@ def numbers(settings, results):
         group["methods"][row_name(method, cell["data"])] = summaries(np.concatenate(found))
     for name, of in values.items():
         if "learned" in of:
-            groups[name]["claim"] = {other: _above(of["learned"], of[other]) for other in BARS[:-1] if other in of}
+            groups[name]["claim"] = {other: difference([(rule[..., 0], of[other][0][..., 0]) for rule in of["learned"]])
+                                     for other in BARS[:-1] if other in of}
     return {"groups": list(groups.values())} | {
         name: getattr(settings, name) for name in ("shots", "ways", "draws", "seeds", "inner_steps")}
-
-
-def _above(rule, other):
-    """Is the rule better than the other by CLEAR standard errors of the difference over common draws?"""
-    rule, other = (np.concatenate(found)[..., 0] for found in (rule, other))  # [seeds, draws]
-    mean, sem, _ = mean_and_sem(rule - other.mean(axis=0))
-    return {"difference": mean, "sem": None if np.isnan(sem) else sem, "holds": bool(mean > CLEAR * np.nan_to_num(sem))}
 
 
 def words(numbers):

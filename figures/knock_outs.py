@@ -7,16 +7,14 @@ import numpy as np
 from figures.comparison import TITLES
 from ops.errors import InputError
 from ops.scoring import score
-from ops.scoring.few_shot import mean_and_sem
 from ops.scoring.flags import setting
 from ops.scoring.methods import method_colour
 from ops.scoring.methods.knocked_out import PARTS
 from ops.scoring.score import measure  # noqa: F401  (part of an experiment)
 from ops.scoring.settings import DataSettings, thetas_setting
-from ops.scoring.tables import cell_text, summary, table
+from ops.scoring.tables import CLEAR, cell_text, summary, table
 
 WHOLE, *REST = PARTS
-CLEAR = 2.0  # standard errors of a change that make it one
 
 
 @dataclass(frozen=True)
@@ -76,8 +74,7 @@ def numbers(settings, results):
 def _change(changes):
     if any(change is None for change in changes):
         return {"mean": None, "sem": None, "n": 0}
-    mean, sem, n = mean_and_sem(np.concatenate(changes))
-    return {"mean": mean, "sem": sem if np.isfinite(sem) else None, "n": n}
+    return summary(np.concatenate(changes))
 
 
 def words(numbers):

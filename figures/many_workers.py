@@ -3,6 +3,7 @@
 The main process is measured with workers that answer at once, in shared memory and by value; segments by themselves.
 """
 import heapq
+import itertools
 import math
 import tempfile
 import time
@@ -33,7 +34,7 @@ class Settings:
                              quick=("laptop",))
     tasks: str = setting("glyphs", "tasks of the paper's preset here, which need no download")
     segments: int = setting(64, "segments that are timed, each of another task from its first step on", low=2, quick=8)
-    meta_steps: int = setting(4, "that the main process is timed in, of 256 gradients each", low=1)
+    timed: int = setting(1024, "gradients that the main process is timed in, in meta-steps of the preset's own size", low=1)
     workers: tuple = setting(tuple(2 ** i for i in range(13)), "simulated, comma separated", parse=counts, many=True)
     gradients: int = setting(20_000, "in each simulation, at least ten a worker", low=100, quick=2000)
     seed: int = setting(0, "seed of all random numbers", low=0)
@@ -43,7 +44,7 @@ def cells(settings):
     """Of each preset its segments, and the main process either way.  InputError for an unknown one."""
     if unknown := [name for name in settings.presets if name not in PRESETS]:
         raise InputError(f"--presets {unknown[0]}: unknown; choose from {', '.join(PRESETS)}")
-    common = {"segments": settings.segments, "meta_steps": settings.meta_steps, "seed": settings.seed}
+    common = {"segments": settings.segments, "timed": settings.timed, "seed": settings.seed}
     return [common | {"name": f"{preset}, {what}", "preset": preset, "what": what,
                       "tasks": {} if preset == "laptop" else {"tasks": settings.tasks}}
             for preset in settings.presets for what in ("segments", *WAYS)]
@@ -52,8 +53,8 @@ def cells(settings):
 def measure(cell):
     """{"seconds", "bytes", "back"}: lists over segments; or {"main_s"}: seconds of the main process's time a gradient."""
     import train
-    changes = cell["tasks"] | {"seed": cell["seed"], "mode": "async", "validate_steps": 0, "snapshot_steps": 0, "meta_batch": 256,
-                               "live_tasks": 512, "workers": 2, "pool": WAYS.get(cell["what"], "")}
+    changes = cell["tasks"] | {"seed": cell["seed"], "mode": "async", "validate_steps": 0, "snapshot_steps": 0, "live_tasks": 512,
+                                "workers": 2, "pool": WAYS.get(cell["what"], "")}
     config = make_config(cell["preset"], changes)
     pools = open_pools(config.tasks, config)
     if cell["what"] == "segments":
@@ -71,10 +72,10 @@ def measure(cell):
         trainer = train.MetaTrainer(config, Path(folder), False, Progress(StringIO()), pools, (__name__, "AtOnce"))
         try:
             trainer.meta_step()  # workers start
-            began = time.process_time()
-            for _ in range(cell["meta_steps"]):
+            began, count = time.process_time(), -(-cell["timed"] // config.meta_batch)
+            for _ in range(count):
                 trainer.meta_step()
-            return {"main_s": (time.process_time() - began) / (cell["meta_steps"] * config.meta_batch)}
+            return {"main_s": (time.process_time() - began) / (count * config.meta_batch)}
         finally:
             trainer.close()
 
@@ -159,7 +160,7 @@ def draw(numbers):
     from matplotlib.figure import Figure
     figure = Figure(figsize=(10.0, 4.2), dpi=120, layout="constrained")
     rates, ages = figure.subplots(1, 2)
-    for colour, (preset, of) in zip(COLOURS, numbers["presets"].items()):
+    for colour, (preset, of) in zip(itertools.cycle(COLOURS), numbers["presets"].items()):
         rates.plot(numbers["workers"], [W / of["seconds"] for W in numbers["workers"]], ":", color=colour, linewidth=1,
                    label=f"{preset}: a worker's rate times their number")
         for line, (way, v) in zip(LINES, of["ways"].items()):

@@ -10,32 +10,30 @@ import numpy as np
 
 from figures.comparison import TITLES
 from ops.scoring import score
-from ops.scoring.few_shot import mean_and_sem
 from ops.scoring.flags import setting
 from ops.scoring.methods import method_colour
 from ops.scoring.score import measure  # noqa: F401  (part of an experiment)
 from ops.scoring.settings import DataSettings, thetas_setting
-from ops.scoring.tables import cell_text, summary, table
-
-CLEAR = 2.0  # standard errors over orders that make a difference
+from ops.scoring.tables import CLEAR, cell_text, summary, table
 
 
 @dataclass(frozen=True)
 class Settings(DataSettings):
     """Thetas, the mean of which is drawn."""
     theta: tuple = thetas_setting()
+    permute: int = setting(None, "each order in turn", hidden=True)
     orders: int = setting(10, "random orders of the inputs", low=2, quick=5)
     seeds: int = setting(3, "base models", low=1, quick=1)
 
 
 def cells(settings):
     """Every theta on every data set, in natural order and in each random one.  InputError as `score.cells`."""
-    found = []
+    rules, found = score.rules_of(settings.theta, settings.lr, settings.norm_eps), []
     for name in settings.data:
+        data = score.data_of(name, settings, absent=True)
         for order in (None, *range(settings.orders)):
             of = dataclasses.replace(settings, permute=order)
-            data = score.data_of(name, of, absent=True)
-            for label, rule in score.rules_of(settings.theta, settings.lr, settings.norm_eps).items():
+            for label, rule in rules.items():
                 found += [cell | {"order": order} for cell in score.method_cells(
                     data, of, "learned", rule._asdict(), [settings.inner_steps], f"{label}, order {order}")]
     return found
@@ -45,7 +43,8 @@ def numbers(settings, results):
     """{"groups": [...]}, one for each data set; beside them shots, draws, seeds, orders, inner_steps, thetas.
 
     A group: "title"; "natural" {"mean", "sem", "n"}; "orders" [mean of each]; "lost" {"mean", "sem", "holds"}: natural order less
-    the random ones, its standard error over these; holds: less than CLEAR of them.  Or "title" and "error".
+    the random ones; its standard error is that of one order less the mean of n, from their spread; holds: less than CLEAR of
+    them.  Or "title" and "error".
     """
     found = {}
     for cell, values, error in score.gathered(results):
@@ -59,9 +58,10 @@ def numbers(settings, results):
         group = {"title": TITLES.get(name, name)}
         if "error" not in of:
             natural, *orders = (np.concatenate(of[key]) for key in (None, *range(settings.orders)))
-            lost, sem, _ = mean_and_sem(np.array([[(natural - order).mean() for order in orders]]))
+            lost = [float((natural - order).mean()) for order in orders]
+            mean, sem = float(np.mean(lost)), float(np.std(lost, ddof=1) * (1 + 1 / len(lost)) ** 0.5)
             group |= {"natural": summary(natural), "orders": [float(order.mean()) for order in orders],
-                      "lost": {"mean": lost, "sem": sem, "holds": bool(lost < CLEAR * sem)}}
+                      "lost": {"mean": mean, "sem": sem, "holds": bool(mean < CLEAR * sem)}}
         groups.append(group | ({"error": of["error"]} if "error" in of else {}))
     return {"groups": groups, "thetas": len(settings.theta)} | {
         name: getattr(settings, name) for name in ("shots", "draws", "seeds", "orders", "inner_steps")}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from figures.comparison import TITLES
+from ops.errors import InputError
 from ops.scoring import score
 from ops.scoring.flags import counts, setting
 from ops.scoring.methods import baselines_of, method_colour, method_label, row_name
@@ -40,9 +41,12 @@ class Settings(DataSettings):
 
 
 def cells(settings):
-    """Every method at every number of labelled, then of unlabelled examples, then of classes.  InputError as `score.cells`."""
+    """Every method at every number of labelled, then of unlabelled examples, then of classes.
+
+    InputError as `score.cells`, and for more of them than there are.
+    """
     rules, found = score.rules_of(settings.theta, settings.lr, settings.norm_eps), []
-    steps = {"vae": [settings.vae_updates], "supervised": [settings.supervised_updates]} | dict.fromkeys(
+    steps = dict.fromkeys(("vae", "beta-vae"), [settings.vae_updates]) | {"supervised": [settings.supervised_updates]} | dict.fromkeys(
         ("hebbian", "rectified"), [settings.inner_steps])
     values = [("shots", n, settings.data, {"shots": n}) for n in sorted(settings.labels)]
     values += [("unlabelled", n, settings.data, {"unlabelled": n}) for n in sorted(settings.images)]
@@ -51,6 +55,9 @@ def cells(settings):
     for panel, n, name, changed in values:
         of = dataclasses.replace(settings, **changed)
         data = score.data_of(name, of, absent=True)
+        most = data.get("n_train", n) if panel == "unlabelled" else len(data.get("classes", [0] * n))
+        if panel != "shots" and not 2 <= n <= most:
+            raise InputError(f"--{'images' if panel == 'unlabelled' else 'classes'} {n}: {name} has 2 to {most}; give such numbers")
         plan = [("learned", rule._asdict(), [settings.inner_steps], name) for name, rule in rules.items()]
         plan += [(baseline, {}, steps.get(baseline), "") for baseline in baselines_of(settings.baselines)]
         for method, given, updates, label in plan:

@@ -33,10 +33,13 @@ def numbers(settings, results):
     sets, missing = suite_numbers(results)
     of_suite = [found for name, found in sets.items() if name not in SHOWN]
     if of_suite:
+        curves = {}
+        for curve in (curve for found in of_suite for curve in found["curves"]):
+            curves.setdefault((curve["label"], curve["network"]), []).append(curve)
         average = lambda name, of: [mean(values) for values in zip(*(curve[name] for curve in of))]
         sets = {"suite": {"components": mean([found["components"] for found in of_suite]), "curves": [
             of[0] | {name: average(name, of) for name in ("J", "accuracy")}
-            for of in zip(*(found["curves"] for found in of_suite))]}} | sets
+            for of in curves.values() if len(of) == len(of_suite)]}} | sets
     return {"times": sorted(settings.times), "sets": sets, "missing": missing}
 
 
@@ -46,7 +49,7 @@ def words(numbers):
     text = lambda accuracy, J: f"{accuracy:.3f} ({'no J' if J is None else f'{J:.2f}'})"
     rows = {f"{c['label']}, {c['network']}": list(map(text, c["accuracy"], c["J"])) for c in found["curves"]}
     return "\n".join([f"{name}: accuracy (J) after so many updates; 32 components with their ridge tuned: "
-                      f"{found['components']:.3f}", table(list(map(str, numbers["times"])), rows), *numbers["missing"]])
+                      + ("failed" if found["components"] is None else f"{found['components']:.3f}"), table(list(map(str, numbers["times"])), rows), *numbers["missing"]])
 
 
 def draw(numbers):
@@ -77,8 +80,9 @@ def draw(numbers):
             axes.grid(alpha=0.3)
             if i % columns == 0:
                 axes.set_ylabel(what)
-        pair[0].axhline(found["components"], color="#888888", linewidth=1, linestyle=(0, (1, 1)),
-                        label="32 components, ridge tuned")
+        if found["components"] is not None:
+            pair[0].axhline(found["components"], color="#888888", linewidth=1, linestyle=(0, (1, 1)),
+                            label="32 components, ridge tuned")
         pair[1].set_xlabel("updates")
     handles, names = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 6), fontsize=8, frameon=False)

@@ -3,12 +3,14 @@
 All from the same states of tasks that training draws, on the same data, by an early and a late theta.
 """
 import base64
+import itertools
 import time
 from dataclasses import dataclass
 
 import numpy as np
 
 from ops.engine.config import make_config
+from ops.engine.live_tasks import NOISE, stream
 from ops.engine.estimators import Evolution, NoiseReuse, Persistent, Truncated, UnrolledTask, cosine, told
 from ops.errors import InputError
 from ops.scoring.flags import counts, positive, setting
@@ -20,6 +22,7 @@ from ops.tasks.mixture import open_pools
 
 EVOLUTION = {"evolution strategies": Evolution, "... persistent (PES)": Persistent, "... noise-reuse (NRES)": NoiseReuse}
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+USES = ("ops/engine/estimators.py", "ops/engine/live_tasks.py")  # see `ops.scoring.runner`
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,9 @@ class Settings:
 
 
 def cells(settings):
-    """Each theta from each state.  InputError as `rules_of`."""
+    """Each theta from each state.  InputError as `rules_of`, and for a length that is not below --whole."""
+    if max(settings.lengths) >= settings.whole:
+        raise InputError(f"--lengths {max(settings.lengths)}: not below --whole {settings.whole}; give shorter ones")
     common = {name: getattr(settings, name) for name in ("warm", "whole", "segment", "sigma", "pairs", "repeats", "seed")}
     return [common | {"name": f"{label}, state {slot}", "theta": label, "slot": slot, "rule": rule._asdict(),
                       "lengths": sorted(settings.lengths)}
@@ -48,10 +53,10 @@ def cells(settings):
 def measure(cell):
     """{"truncated": {U: gradient, packed}, "evolution": {name: `told`}, "seconds": {name: of one estimate}}.
 
-    InputError where an estimate is not finite: nothing can be said of such a state.
+    InputError where an estimate is 0 or not finite: nothing can be said of such a state.
     """
     config, T = make_config("laptop", {"seed": cell["seed"]}), cell["whole"]
-    rule, rng = Learned(**cell["rule"]), np.random.default_rng([cell["seed"], cell["slot"]])
+    rule, rng = Learned(**cell["rule"]), stream(config, NOISE, cell["slot"])
     system = UnrolledTask(rule, config, open_pools(config.tasks, config), cell["slot"], cell["warm"], T)
     theta = np.concatenate([a.ravel() for a in rule.theta.values()])
     found, evolution, seconds = {}, {}, {}
@@ -65,8 +70,8 @@ def measure(cell):
             estimates = np.array([estimator.estimate(system, theta, T, rng) for _ in range(cell["repeats"])])
             seconds[name] = (time.perf_counter() - began) / cell["repeats"]
             evolution[name] = told(estimates, found[T])
-            if not all(np.isfinite(a).all() for a in (estimates, *found.values())):
-                raise InputError(f"{cell['name']}: a gradient is not finite")
+            if not all(np.isfinite(a).all() and a.any() for a in (estimates, *found.values())):
+                raise InputError(f"{cell['name']}: a gradient is 0 or not finite")
     return {"truncated": {U: packed(g) for U, g in found.items()}, "evolution": evolution, "seconds": seconds}
 
 
@@ -126,7 +131,7 @@ def draw(numbers):
     from matplotlib.figure import Figure
     figure = Figure(figsize=(12.0, 4.4), dpi=120, layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    for colour, (label, found) in zip(COLOURS, numbers["thetas"].items()):
+    for colour, (label, found) in zip(itertools.cycle(COLOURS), numbers["thetas"].items()):
         U, of = list(map(int, found["truncated"])), list(found["truncated"].values())
         left.plot(U, [v["cosine"] for v in of], "o-", color=colour, markersize=4, label=f"{label}, median of {found['states']} states")
         left.fill_between(U, [v["low"] for v in of], [v["high"] for v in of], color=colour, alpha=0.15, linewidth=0)

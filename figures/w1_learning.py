@@ -5,15 +5,13 @@ import numpy as np
 
 from figures.snapshots import run_setting, snapshots
 from ops.scoring import score
-from ops.scoring.few_shot import mean_and_sem
 from ops.scoring.flags import setting
 from ops.scoring.methods import LOOKS, method_colour
 from ops.scoring.score import measure  # noqa: F401  (part of an experiment)
 from ops.scoring.settings import DataSettings
-from ops.scoring.tables import cell_text, summary, table
+from ops.scoring.tables import cell_text, difference, summary, table
 
 PANELS = ("meta-objective, squared (1 is chance)", "accuracy")
-CLEAR = 2.0  # standard errors of a difference that make it one
 LABELS = {"before": "rule before meta-training", "after": "rule after it", "vae": LOOKS["vae"][0], "beta-vae": LOOKS["beta-vae"][0],
           "supervised": LOOKS["supervised"][0]}
 COLOURS = {"before": LOOKS["random"][1], "after": LOOKS["learned"][1]} | {m: method_colour(m) for m in (
@@ -50,7 +48,7 @@ def cells(settings):
 
 
 def numbers(settings, results):
-    """{"curves": {label: {"steps", "accuracy", "J": [{"mean", "sem", "n"}]}}, "claim": {text: `_claimed`}, "failed": [lines]}."""
+    """{"curves": {label: {"steps", "accuracy", "J": [{"mean", "sem", "n"}]}}, "claim": {text: `difference`}, "failed": [lines]}."""
     curves, values, failed = {}, {}, []
     for cell, found, error in score.gathered(results):
         if error:
@@ -66,23 +64,18 @@ def numbers(settings, results):
 def _claims(values):
     """The workshop paper's: best of all in its objective; below VAEs in accuracy; ahead of them at the start."""
     claim, last = {}, lambda label: list(values[label].values())[-1]
+    claimed = lambda larger, smaller, which: difference([(larger[..., which], smaller[..., which])])
     if "after" in values:
         for other in (label for label in ("vae", "beta-vae", "supervised") if label in values):
-            claim[f"the rule's objective is below that of {LABELS[other]} in the end"] = _claimed(last(other), last("after"), -1)
+            claim[f"the rule's objective is below that of {LABELS[other]} in the end"] = claimed(last(other), last("after"), -1)
         for other in (label for label in ("vae", "beta-vae") if label in values):
-            claim[f"its accuracy is below that of {LABELS[other]} in the end"] = _claimed(last(other), last("after"), 0)
+            claim[f"its accuracy is below that of {LABELS[other]} in the end"] = claimed(last(other), last("after"), 0)
             steps = [s for s in values["after"] if 0 < s <= 10]
             if steps:
                 early = min(values[other], key=lambda s: abs(s - steps[-1]))
-                claim[f"it is ahead of {LABELS[other]} after {steps[-1]} updates"] = _claimed(
+                claim[f"it is ahead of {LABELS[other]} after {steps[-1]} updates"] = claimed(
                     values["after"][steps[-1]], values[other][early], 0)
     return claim
-
-
-def _claimed(larger, smaller, which):
-    """{"difference", "sem", "holds"} of two [seeds, draws, readouts] over common draws."""
-    mean, sem, _ = mean_and_sem((larger[..., which] - smaller[..., which].mean(axis=0)))
-    return {"difference": mean, "sem": None if np.isnan(sem) else sem, "holds": bool(mean > CLEAR * np.nan_to_num(sem))}
 
 
 def words(numbers):

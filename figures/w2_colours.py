@@ -7,11 +7,11 @@ import numpy as np
 import unsup_meta as um
 from figures.fig6_filters import packed, unpacked
 from figures.snapshots import in_words, loaded, run_setting, snapshots, updates
-from ops.scoring.few_shot import mean_and_sem
 from ops.scoring.flags import setting
 from ops.scoring.methods import Learned, method_colour
 from ops.scoring.methods.base_model import ordered
 from ops.scoring.settings import BATCHES, PHI, ScoreSettings
+from ops.scoring.tables import CLEAR, summary
 
 PAPERS_STEPS = 10_000
 SHOWN, HIDDEN_AND_OUTPUT = 16, (128, 128, 32)  # filters; below 200 units in two layers, as the workshop paper's
@@ -71,17 +71,16 @@ def numbers(settings, results):
     at = {}
     for r in results:
         at.setdefault((r.cell["step"], r.cell["hours"]), []).append(r.value)
-    summary = lambda values: dict(zip(("mean", "sem"), mean_and_sem([values])[:2]))
-    thetas = [{"step": step, "hours": hours} | {what: {name: None if np.isnan(v) else v for name, v in summary(
-        [value[what] for value in values]).items()} for what in SHARES} for (step, hours), values in at.items()]
+    thetas = [{"step": step, "hours": hours} | {what: summary(np.array([[value[what] for value in values]])) for what in SHARES}
+              for (step, hours), values in at.items()]
     early, late = ([*at.values()][i][0] for i in (1 if len(at) > 2 else 0, -1))
     panes = [{"step": of["step"], "filters": value["filters"], "side": value["side"]}
              for of, value in zip((thetas[1 if len(at) > 2 else 0], thetas[-1]), (early, late))]
-    rise = thetas[-1]["collapse"]["mean"] - thetas[0]["collapse"]["mean"]
-    spread = np.hypot(thetas[-1]["collapse"]["sem"] or 0, thetas[0]["collapse"]["sem"] or 0)
+    first, last = thetas[0]["collapse"], thetas[-1]["collapse"]
+    clear = last["sem"] is not None and last["mean"] - first["mean"] > CLEAR * np.hypot(last["sem"], first["sem"])
     return {"thetas": thetas, "panes": panes, "seeds": settings.seeds, "data": settings.data,
             "time": in_words(results[0].cell["updates"], results[0].cell["rule"]["lr"]),
-            "claim": {"filters of the last theta fall for one colour, more than those of the first": bool(rise > 2 * spread)}}
+            "claim": {"filters of the last theta fall for one colour, more than those of the first": bool(clear)}}
 
 
 def words(numbers):

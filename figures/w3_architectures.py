@@ -3,6 +3,7 @@ from dataclasses import dataclass
 
 from figures import architectures
 from figures.architectures import ArchitectureSettings, difference, words  # noqa: F401  (words: part of an experiment)
+from ops.errors import InputError
 from ops.scoring.flags import counts, setting
 from ops.scoring.score import measure  # noqa: F401  (part of an experiment)
 from ops.scoring.settings import curve_steps
@@ -26,6 +27,9 @@ class Settings(ArchitectureSettings):
 
 def cells(settings):
     """As `architectures.architecture_cells`; a value is "width 64" or "depth 3"."""
+    for name in ("trained_widths", "trained_depths"):
+        if len(getattr(settings, name)) != 2:
+            raise InputError(f"--{name.replace('_', '-')}: give two, the fewest and the most")
     steps = curve_steps(max(settings.inner_steps))
     variants = [(f"{WIDE} {n}", (n,) * settings.depth, {}, steps) for n in sorted(settings.widths)]
     variants += [(f"{DEEP} {n}", (settings.width,) * n, {}, steps) for n in sorted(settings.depths)]
@@ -38,7 +42,7 @@ def numbers(settings, results):
     last, high = max(settings.inner_steps), max(settings.trained_widths)
     ends = {value: (at.get(last, {}), at.get(0, {})) for value, at in found.items()}
     claim = {f"learning works with {value} ({last} inner steps)": difference(*pair) for value, pair in ends.items()
-             if not _met(value, settings.trained_widths, settings.trained_depths)}
+             if not _met(value, settings.width, settings.depth, settings.trained_widths, settings.trained_depths)}
     met = max((n for n in settings.widths if n <= high), default=None)
     for n in settings.widths:
         if met is not None and n > high:
@@ -46,13 +50,15 @@ def numbers(settings, results):
                 ends[f"{WIDE} {n}"][0], ends[f"{WIDE} {met}"][0])
     return architectures.architecture_numbers(settings, results, found) | {
         "claim": claim, "value": f"{settings.depth} layers of so many units; so many layers of {settings.width}",
+        "width": settings.width, "depth": settings.depth,
         "trained": {WIDE: list(settings.trained_widths), DEEP: list(settings.trained_depths)}}
 
 
-def _met(value, widths, depths):
+def _met(value, width, depth, widths, depths):
+    """Whether meta-training met base models of this width and this depth."""
     what, n = value.split()
-    low, high = widths if what == WIDE else depths
-    return low <= int(n) <= high
+    of = {WIDE: width, DEEP: depth} | {what: int(n)}
+    return widths[0] <= of[WIDE] <= widths[1] and depths[0] <= of[DEEP] <= depths[1]
 
 
 def draw(numbers):
@@ -60,20 +66,21 @@ def draw(numbers):
     from matplotlib import colormaps
     from matplotlib.figure import Figure
     figure = Figure(figsize=(10.4, 4.8), dpi=120, layout="constrained")
+    steps = list(map(int, architectures.steps_in(numbers)))
+    shown = [s for s in steps if s == steps[-1] or s <= steps[-1] / 4]  # those between would lie on each other
     for axes, what in zip(figure.subplots(1, 2, sharey=True), (WIDE, DEEP)):
         bars = [bar for bar in numbers["bars"] if bar["value"].startswith(what)]
         for i, bar in enumerate(bars):
-            steps = sorted(map(int, bar["steps"]))
-            solid = _met(bar["value"], numbers["trained"][WIDE], numbers["trained"][DEEP])
-            axes.errorbar(steps, [bar["steps"][str(s)]["mean"] for s in steps], [bar["steps"][str(s)]["sem"] or 0 for s in steps],
+            at = [(s, bar["steps"][str(s)]) for s in steps if str(s) in bar["steps"]]
+            solid = _met(bar["value"], numbers["width"], numbers["depth"], numbers["trained"][WIDE], numbers["trained"][DEEP])
+            axes.errorbar([s for s, _ in at], [p["mean"] for _, p in at], [p["sem"] or 0 for _, p in at],
                           color=colormaps["viridis"](0.9 * i / max(1, len(bars) - 1)), linestyle="-" if solid else "--",
                           marker="o", markersize=3.5, capsize=2, elinewidth=0.8, label=bar["value"])
-        axes.set_xscale("symlog", linthresh=max(1, min(s for s in steps if s)))
-        shown = [s for s in steps if s == steps[-1] or s <= steps[-1] / 4]  # those between would lie on each other
+        axes.set_xscale("symlog", linthresh=max([1, *steps[1:2]]))
         axes.set_xticks(shown, [f"{s:,}" for s in shown])
         axes.minorticks_off()
         axes.set_xlabel("inner steps")
         architectures.dress(axes, numbers)
-        axes.legend(fontsize=8, frameon=False, loc="lower right", title="solid: sizes met in meta-training", title_fontsize=7.5)
+        axes.legend(fontsize=8, frameon=False, loc="lower right", title="solid: met in meta-training", title_fontsize=7.5)
     figure.get_axes()[1].set_ylabel("")
     return figure

@@ -85,7 +85,9 @@ class Persistent(NamedTuple):
 
 
 class NoiseReuse(Persistent):
-    """Noise-reuse evolution strategies (O. Li et al. 2023): the same noise in all segments, so less variance; unbiased too."""
+    """Noise-reuse evolution strategies (O. Li et al. 2023): the same noise in all segments; unbiased too.
+
+    Less variance where segments pull different ways."""
     fresh = False
 
 

@@ -16,13 +16,13 @@ def parts_of(text):
     return names
 
 
-def free_weights(theta, parts):
-    """{name: array}, 1 where theta {name: array} is learned, 0 where `parts` leave a weight out."""
-    free = {name: np.ones_like(array) for name, array in theta.items()}
+def free_weights(shapes, parts):
+    """{name: float32 array}, 1 where theta, of `shapes` {name: shape}, is learned, 0 where `parts` leave a weight out."""
+    free = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
     if "lateral" in parts:
         free["merge"][6:] = 0
     for name, array in free.items():
-        kind = name.split("/")[1][:4] if name.endswith("/w") and array.ndim == 3 else ""  # a kernel [K, C, S]: conv1, unit2, out
+        kind = name.split("/")[1][:4] if name.endswith("/w") else ""  # a kernel [K, C, S]: conv1, unit2, out
         if (kind == "unit" and "conv-unit" in parts) or (kind in ("conv", "out") and "conv-batch" in parts):
             middle = (array.shape[0] - 1) // 2
             array[:middle], array[middle + 1:] = 0, 0

@@ -7,7 +7,7 @@ from ops.tasks.mixture import sample_task
 from ops.engine import config as settings
 from ops.engine.shared_memory import phi_floats
 
-TASK, SEGMENT, CHECK, THETA = range(4)  # the random streams' families
+TASK, SEGMENT, CHECK, THETA, NOISE = range(5)  # the random streams' families; the last is of experiments
 
 
 def stream(config, *key):

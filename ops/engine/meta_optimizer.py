@@ -33,16 +33,14 @@ class MetaOptimizer:
 
     theta {name: array}, to start from, in whose order the vectors are; boundaries, rates: the learning-rate
     schedule (`piecewise_rate`); clip: largest norm of a gradient; decay: of theta's exponential moving average, which
-    is (1 + t) / (10 + t) at most after t steps, so that the start is soon forgotten; free {name: array}: 0 where a weight
-    is to stay as it is, else 1.
+    is (1 + t) / (10 + t) at most after t steps, so that the start is soon forgotten.
     """
 
-    def __init__(self, theta, boundaries, rates, clip, decay, free=None):
+    def __init__(self, theta, boundaries, rates, clip, decay):
         self.shapes = {name: a.shape for name, a in theta.items()}
         self.theta = self.previous = self.averaged = np.concatenate([a.ravel() for a in theta.values()])
         self.m = self.v = np.zeros_like(self.theta)
         self.steps, self.schedule, self.clip, self.decay = 0, (boundaries, rates), clip, decay
-        self._free = free and np.concatenate([free[name].ravel() for name in theta])
         self._starts = np.cumsum([0] + [a.size for a in theta.values()][:-1])
         self._member = np.array([[name.split("/")[0] == b for name in theta] for b in BLOCKS], float)
 
@@ -53,7 +51,7 @@ class MetaOptimizer:
     def step(self, gradient, step):
         """Adam on the averaged `gradient` [P] of meta-step `step`; returns the quantities to log."""
         rate = piecewise_rate(step, *self.schedule)
-        g, norm = clipped(gradient if self._free is None else gradient * self._free, self.clip)
+        g, norm = clipped(gradient, self.clip)
         self.steps += 1
         self.m = BETA1 * self.m + (1 - BETA1) * g
         self.v = BETA2 * self.v + (1 - BETA2) * g * g

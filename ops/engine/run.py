@@ -43,10 +43,10 @@ class Run:
             theta = STARTS[config.theta_start](theta)
         if config.init_theta and not resume:
             theta = self._given_theta(config.init_theta, theta)
-        free = free_weights(theta, config.without)
+        free = free_weights({name: array.shape for name, array in theta.items()}, config.without)
         theta = {name: array * free[name] for name, array in theta.items()}
         self.optimizer = MetaOptimizer(theta, config.meta_lr_boundaries, config.meta_lr, config.clip,
-                                       config.theta_decay, free if config.without else None)
+                                       config.theta_decay)
         self.live, arrays = [LiveTask(slot) for slot in range(config.live_tasks)], {}
         if resume:
             state, arrays = load_checkpoint(folder, config, self.data)

@@ -1,6 +1,7 @@
 """Validation: a theta scored on the suite of `ops/tasks/suite.py`, a job a task, and what is told of it."""
 import numpy as np
 
+import unsup_meta as um
 from ops.errors import InputError
 from ops.tasks.measure import components_accuracy, gathered, measure, problem, suite_score
 from ops.tasks.suite import open_suite, sets_of
@@ -38,8 +39,12 @@ def _suite(pools):
 def measured(config, pools, theta, name, index, baseline):
     """What a job is answered: `measure` of theta on task `index` of a set, and `components_accuracy` if `baseline`."""
     task = problem(name, index, _suite(pools), embedding=config.embedding)
+    update = None
+    if "v" in config.without:
+        update = lambda phi, x: um.unsupervised_update([layer._replace(V=layer.W) for layer in phi], x, theta, config.lr,
+                                                       config.norm_eps)
     return {"theta": measure(theta, task, config.validate_times, config.lr, config.norm_eps, config.ridge,
-                             config.objective == "cosine"),
+                             config.objective == "cosine", update),
             "components": components_accuracy(task) if baseline else None}
 
 

@@ -10,13 +10,15 @@ An experiment is a module with
     numbers(settings, results)   the `Result`s of all cells, in their order -> what is drawn, a JSON-ready dict
     draw(numbers)                a Matplotlib Figure
 
-and, where wanted, `words(numbers)`, text to be printed, and ALONE = True: its cells are measured in this process, one
-after another and anew each time (they measure time, or take none).
+and, where wanted, `words(numbers)`, text to be printed; USES, globs of files outside these rooms that a value depends on, besides that
+of `measure`; and ALONE = True: its cells are measured in this process, one after another and anew each time (they measure
+time, or take none).
 """
 import dataclasses
 import functools
 import hashlib
 import importlib
+import inspect
 import io
 import json
 import multiprocessing
@@ -124,7 +126,7 @@ def _failed(job, why, times):
 def _key(module, cell):
     """A digest of all that a cell's value depends on: its content and the code."""
     content = {name: value for name, value in cell.items() if name != "name"}
-    code = [module.__name__, _code_digest(module.__file__), definitions_in_use()]
+    code = [module.__name__, _code_digest(inspect.getsourcefile(module.measure), getattr(module, "USES", ())), definitions_in_use()]
     text = json.dumps([code, content], sort_keys=True, default=_array_digest)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -134,9 +136,9 @@ def _array_digest(array):
 
 
 @functools.lru_cache
-def _code_digest(path):
-    """A digest of the rule, the data, the scores and the module at `path`."""
-    files = [ROOT / "unsup_meta.py", Path(path)]
+def _code_digest(path, uses):
+    """Digests of the rule, the data, the scores, what measures, in the file at `path`, and what that uses besides."""
+    files = [ROOT / "unsup_meta.py", Path(path), *(file for name in uses for file in sorted(ROOT.glob(name)))]
     for room in ("rule", "data", "tasks", "scoring"):
         files += sorted((ROOT / "ops" / room).rglob("*.py"))
     return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]

@@ -123,11 +123,13 @@ _held = {}  # one data set is in memory at a time
 
 
 def loaded(data):
-    """The data set that a cell's "data" says.  InputError as `load_dataset`."""
+    """The data set that a cell's "data" says.  InputError as `load_dataset`, and if it was not there when cells were made."""
     key = json.dumps(data)
     if key not in _held:
         _held.clear()
         _held[key], _ = _opened(data)
+        if "sizes" not in data:
+            raise InputError(f"{data['data']}: it came while the experiment ran; run it again")
     return _held[key]
 
 

@@ -3,6 +3,8 @@ import numpy as np
 
 from ops.scoring.few_shot import mean_and_sem
 
+CLEAR = 2.0  # standard errors of a difference that make it one
+
 
 def summary(accuracies):
     """{"mean", "sem", "n"} of accuracies [seeds, draws], JSON-ready: no standard error is None, not NaN."""
@@ -14,6 +16,15 @@ def summaries(accuracies):
     """... of accuracies [seeds, draws, readouts]; "tuned" holds those of the second readout where there is one."""
     first, *second = (summary(of_one) for of_one in np.moveaxis(accuracies, 2, 0))
     return first | ({"tuned": second[0]} if second else {})
+
+
+def difference(pairs):
+    """{"difference", "sem", "holds"} of [(a, b)], accuracies [seeds, draws] each, over common seeds and draws: is a clearly above b?
+
+    One row, where there is no seed, stands for any number.
+    """
+    mean, sem, _ = mean_and_sem(np.concatenate([a - b for a, b in pairs]))
+    return {"difference": mean, "sem": None if np.isnan(sem) else sem, "holds": bool(mean > CLEAR * np.nan_to_num(sem))}
 
 
 def columns_of(title, rows):
@@ -35,7 +46,7 @@ def protocol(settings, sizes):
 def table(titles, rows):
     """A row {label: [a text for each title]} a line, under the titles."""
     widths = [max(map(len, column)) for column in zip(titles, *rows.values())]
-    first = max(26, *map(len, rows))
+    first = max([26, *map(len, rows)])
     return "\n".join((f"{label:<{first}}" + "".join(f"  {text:<{w}}" for text, w in zip(texts, widths))).rstrip()
                      for label, texts in {"": titles, **rows}.items())
 

@@ -83,15 +83,5 @@ def test_more_pairs_have_less_variance_and_reused_noise_less_than_fresh(monkeypa
         assert (spread(NoiseReuse(1, 0.3, 1)) < 0.7 * spread(Persistent(1, 0.3, 1))) == less
 
 
-def test_a_wrong_sum_of_noise_would_be_found():
-    """Persistent noise held against the segment's own alone is the truncated error again: the test above can fail."""
-    class Forgetful(Persistent):
-        def estimate(self, system, theta, T, rng):
-            return Evolution(self.U, self.sigma, self.pairs).estimate(system, theta, T, rng)
-
-    found = estimates(Forgetful(5, 0.3, 1), 2000, 1)
-    assert np.abs((found.mean(0) - full()) / (found.std(0) / len(found) ** 0.5)).max() > 8
-
-
 def test_segments_make_up_all_steps():
     assert [list(s) for s in segments(7, 3)] == [[0, 1, 2], [3, 4, 5], [6]]

@@ -27,6 +27,19 @@ def test_the_diagonal_is_the_score(tmp_path, capsys, monkeypatch):
     assert np.isclose(found["accuracy"], json.loads(out.read_text())["rows"][1]["mean"])  # classes are equally large
 
 
+def test_settings_of_scores_are_those_of_confusions(tmp_path):
+    save_theta(tmp_path / "a.npz", small_theta(), lr=3e-2, norm_eps=1e-3)
+    x, y = clusters(4.0, 3, 30, 5)
+    np.savez(tmp_path / "few.npz", x=x * [1, 1, 1, 100, 0.01], y=y)
+    for flags in ([], ["--permute", "3"], ["--activation", "tanh"], ["--unlabelled", "12"], ["--standardise", "no"]):
+        of = ["--data", f"{tmp_path}/few.npz", "--inner-steps", "2", "--draws", "3", "--seeds", "2",
+              "--shots", "4", "--processes", "1", *flags]
+        assert evaluate.main(["figure", "confusion", "--folder", str(tmp_path), "--theta", f"a={tmp_path}/a.npz", *of]) == 0
+        assert evaluate.main(["score", "--theta", f"{tmp_path}/a.npz", *of, "--json", f"{tmp_path}/score.json"]) == 0
+        panel, = json.loads((tmp_path / "confusion.json").read_text())["panels"]
+        assert np.isclose(panel["accuracy"], json.loads((tmp_path / "score.json").read_text())["rows"][1]["mean"]), flags
+
+
 def test_classes_that_are_the_same_are_confused_and_no_others():
     x, y = clusters(0.1, 3, 40, 8)
     y = np.where(y == 2, 2 + rng(0).integers(0, 2, len(y)), y)  # the third cluster is two classes at random

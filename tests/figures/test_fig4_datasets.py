@@ -6,6 +6,7 @@ import numpy as np
 import evaluate
 from figures import fig4_datasets
 from ops.scoring import score
+from ops.scoring.tables import difference
 from small_data import small_theta
 from small_scores import clusters
 from unsup_meta import save_theta
@@ -54,3 +55,13 @@ def test_the_claim_wants_two_standard_errors_of_the_difference(monkeypatch):
         monkeypatch.setattr(score, "gathered", lambda results: found)
         claim = fig4_datasets.numbers(fig4_datasets.Settings(), [])["groups"][0]["claim"]["random"]
         assert claim["holds"] is holds and abs(claim["difference"] - gain) < 0.01
+
+
+def test_a_difference_has_the_noise_of_the_seeds_of_both():
+    rng, clear = np.random.default_rng(1), []
+    for _ in range(400):  # the second varies from seed to seed, and there is no difference
+        a, b = (0.5 + sd * rng.normal(size=(3, 1)) + 0.005 * rng.normal(size=(3, 20)) for sd in (0.003, 0.02))
+        clear += [[difference([pair])["holds"] for pair in ((a, b), (b, a))]]
+    assert np.mean(clear, axis=0).max() < 0.15
+    one = difference([(a, b[:1])])  # a method without a seed
+    assert np.isclose(one["difference"], (a - b[0]).mean()) and difference([(a[:1, :1], b[:1, :1])])["sem"] is None

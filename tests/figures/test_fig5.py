@@ -6,6 +6,7 @@ import pytest
 
 import evaluate
 from figures import architectures, fig5_activations, fig5_depth, fig5_width, w3_architectures
+from ops.errors import InputError
 from ops.scoring import score
 from small_data import small_theta
 from small_scores import clusters, refused_command
@@ -115,6 +116,10 @@ def test_workshop_figure_has_curves_of_widths_and_depths(folder, capsys):
     assert {text.split(" (")[0] for text in found["claim"]} == {"learning works with width 4", "learning works with depth 1",
                                                                 "learning works with depth 6"}
     left, right = w3_architectures.draw(found).axes[:2]
+    lost = found | {"bars": found["bars"][:-1] + [found["bars"][-1] | {"steps": {}}]}
+    assert w3_architectures.draw(lost) and w3_architectures.draw(found | {"bars": []})
+    with pytest.raises(InputError, match="--trained-widths"):
+        w3_architectures.cells(w3_architectures.Settings(trained_widths=(32,)))
     styles = lambda axes: [line.get_linestyle() for line in axes.lines if line.get_marker() == "o"]
     assert styles(left) == ["--", "-"] and styles(right) == ["--", "--"]  # solid: met in meta-training
 

@@ -25,7 +25,7 @@ def test_age_is_the_meta_steps_that_others_make_meanwhile_and_old_gradients_do_n
 def test_what_is_measured_is_a_run_with_its_arrays(monkeypatch):
     monkeypatch.setattr(many_workers, "make_config", lambda preset, changes: make_config(preset, changes | {
         "tasks": "letters", "meta_batch": 4, "live_tasks": 8}))
-    settings = many_workers.Settings(presets=("laptop",), segments=2, meta_steps=2, workers=(1, 64), gradients=200)
+    settings = many_workers.Settings(presets=("laptop",), segments=2, timed=20, workers=(1, 64), gradients=200)
     results = [Result(cell, many_workers.measure(cell), None, 1.0) for cell in many_workers.cells(settings)]
     of = results[0].value
     assert len(of["seconds"]) == 2 and all(0 < a - 4 * 13_000 < 4e6 for a in of["bytes"]) and of["bytes"] == of["back"]

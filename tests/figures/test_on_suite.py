@@ -67,6 +67,19 @@ def test_stability_is_what_the_suite_measures_on_each_network(pools, thetas, tmp
         assert f"{curve['accuracy'][1]:.3f} ({curve['J'][1]:.2f})" in line
 
 
+def test_a_mean_over_the_suite_is_of_one_rule_even_where_a_cell_failed():
+    cell = lambda name, **more: {"name": name, "set": name} | more
+    rule = lambda name, label: cell(name, rule={}, label=label, network="n")
+    of = lambda value: {"J": [value], "accuracy": [value]}
+    results = [Result(cell(name), {"components": 0.5} if name == ONE else None, None if name == ONE else "killed", 1) for name in (ONE, TWO)]
+    results += [Result(rule(ONE, "bad"), of(0.1), None, 1), Result(rule(ONE, "good"), of(0.9), None, 1),
+                Result(rule(TWO, "bad"), None, "killed", 1), Result(rule(TWO, "good"), of(0.7), None, 1)]
+    found = stability.numbers(stability.Settings(times=(5,)), results)
+    curve, = found["sets"]["suite"]["curves"]
+    assert curve["label"] == "good" and curve["accuracy"] == [pytest.approx(0.8)] and stability.draw(found)
+    assert "failed" in stability.words(found)
+
+
 def test_stability_draws_its_numbers_and_a_theta_that_diverges(pools, thetas, tmp_path):
     save_theta(tmp_path / "wild.npz", small_theta() | {"bias": np.full(3, 3e38, np.float32)}, lr=0.5)
     named = ["--theta", f"tame={thetas[0]}", "--theta", f"wild={tmp_path / 'wild.npz'}"]

@@ -224,6 +224,10 @@ def test_cost_is_of_the_runs_hours_and_cores_and_of_seconds(run, few, tmp_path, 
         best = max(p["mean"] for p in curve["accuracy"])
         assert best >= found["target"] and found["to_target"][method] in curve["seconds"]
     assert found["thetas"][-1]["mean"] == found["curves"]["learned"]["accuracy"][-1]["mean"] and cost.draw(found)
+    config = (run / "config.json").read_bytes()
+    (run / "config.json").unlink()
+    refused_command(capsys, ["figure", "cost", "--run", str(run), "--data", str(few)], ["config.json"])
+    (run / "config.json").write_bytes(config)
 
 
 # --- IMDB -----------------------------------------------------------------------------------------

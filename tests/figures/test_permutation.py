@@ -31,9 +31,15 @@ def test_orders_are_scores_and_missing_data_is_named(tmp_path, monkeypatch):
 
 
 def test_nothing_is_lost_unless_two_standard_errors_are(monkeypatch):
+    monkeypatch.setattr(score, "gathered", lambda results: found)
+    rng, refused = np.random.default_rng(1), []
+    for _ in range(400):  # natural order is one of eleven alike
+        found = [({"data": {"data": "d"}, "order": k}, np.full((1, 1, 4, 1), 0.7 + 0.01 * rng.normal()), None)
+                 for k in (None, *range(10))]
+        refused.append(not permutation.numbers(permutation.Settings(), [])["groups"][0]["lost"]["holds"])
+    assert np.mean(refused) < 0.08
     noise = 0.01 * np.random.default_rng(0).normal(size=(10, 1, 4))
     for loss, holds in ((0.0, True), (0.02, False), (-0.1, True)):
         found = [({"data": {"data": "d"}, "order": None}, np.full((1, 1, 4, 1), 0.7), None)]
         found += [({"data": {"data": "d"}, "order": k}, (0.7 - loss + noise[k])[None, ..., None], None) for k in range(10)]
-        monkeypatch.setattr(score, "gathered", lambda results: found)
         assert permutation.numbers(permutation.Settings(), [])["groups"][0]["lost"]["holds"] is holds

@@ -8,7 +8,7 @@ from ops.data import load_dataset
 from ops.scoring.methods.readout import reference_batch, seen
 from ops.scoring.settings import ScoreSettings
 from small_data import small_theta
-from small_scores import clusters
+from small_scores import clusters, refused_command
 from unsup_meta import save_theta
 
 SHORT = ["--inner-steps", "2", "--draws", "3", "--seeds", "2", "--processes", "1"]
@@ -35,6 +35,20 @@ def test_points_are_scores(tmp_path, capsys):
             assert point["mean"] == rows[method], (panel, method)
     by_images = {method: [p["mean"] for p in curve] for method, curve in found["unlabelled"].items()}
     assert by_images["raw"][0] == by_images["raw"][1] and by_images["kmeans"][0] != by_images["kmeans"][1]
+
+
+def test_more_than_there_is_is_refused_and_a_missing_set_of_many_classes_is_told(tmp_path, monkeypatch, capsys):
+    x, y = clusters(4.0, 3, 30, 5)
+    np.savez(tmp_path / "few.npz", x=x, y=y)
+    few = ["figure", "shots", "--folder", str(tmp_path), "--data", str(tmp_path / "few.npz"), *SHORT, "--shots", "4", "--labels", "2",
+           "--baselines", "raw", "--inner-steps", "0"]
+    for flags, words in ((["--images", "8,1000"], "--images 1000"), (["--images", "1"], "--images 1"),
+                         (["--images", "8", "--many", str(tmp_path / "few.npz"), "--classes", "2,4"], "--classes 4")):
+        refused_command(capsys, few + flags, [words])
+    monkeypatch.setenv("UNSUP_META_DATA", str(tmp_path / "none"))
+    assert evaluate.main([*few, "--images", "8", "--classes", "2"]) == 2
+    out, err = capsys.readouterr()
+    assert "omniglot" in out and "cells failed" in err and "Traceback" not in err
 
 
 def test_what_is_seen_is_a_part_of_the_training_images_the_same_for_all(tmp_path):

@@ -58,3 +58,4 @@ def test_a_state_whose_gradient_is_not_finite_is_lost_alone(monkeypatch):
     cell = {"name": "a, state 0", "slot": 0, "seed": 0, "warm": 0, "whole": 4, "segment": 2, "sigma": 0.1, "pairs": 1, "repeats": 4,
             "lengths": [1], "rule": Learned(small_theta(), 0.1, 1e-3)._asdict()}
     refused(["a, state 0", "not finite"], truncation.measure, cell)
+    refused(["--lengths 20", "--whole 20"], truncation.cells, truncation.Settings(whole=20, lengths=(1, 20)))
