@@ -127,7 +127,7 @@ def draw(numbers):
     axes.set_ylim(0, 1)
     axes.set_xlabel("meta-steps of theta")
     axes.set_ylabel("share of squared weight")
-    axes.legend(fontsize=7.5, frameon=False)
+    axes.legend(fontsize=7.5, frameon=False, handlelength=4)
     axes.grid(alpha=0.3)
     figure.suptitle(f"first layer after {numbers['time']} on stacked digits; shares: base models {numbers['seeds']}", fontsize=9)
     return figure
