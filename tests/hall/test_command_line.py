@@ -47,6 +47,7 @@ def test_a_folder_has_one_run_at_a_time(tmp_path, monkeypatch):
     assert not (tmp_path / "runs").exists()
 
     def other_was_first(folder):
+        folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}")
         return held(folder)
     monkeypatch.setattr("train.held", other_was_first)
