@@ -35,7 +35,7 @@ from ops.engine.shared_memory import AVERAGED, layers, views  # noqa: E402
 from ops.engine.validation import kept, measured, open_validation  # noqa: E402
 from ops.engine.workers import Signals, Stop  # noqa: E402
 from ops.errors import InputError  # noqa: E402
-from ops.files import sweep_temporary  # noqa: E402
+from ops.files import held, sweep_temporary  # noqa: E402
 from ops.tasks.mixture import describe, open_pools  # noqa: E402
 
 
@@ -195,15 +195,18 @@ def meta_train(config, folder, resume, progress, signals):
     suite, text = open_validation(config)
     progress.say(f"{describe(config.tasks, pools, config.case)}\n{text}")
     pools |= suite
-    trainer = MetaTrainer(config, folder, resume, progress, pools, ("train", "Worker"))
-    pools.clear()  # workers have them, in shared memory or each its own
-    try:
-        signals.workers = trainer.workers
-        trainer.train()
-        progress.say(f"{trainer.step} meta-steps done; theta is in {folder}/theta.npz")
-    finally:
-        signals.workers = None
-        trainer.close()
+    with held(folder):
+        if not resume:
+            settings.check_new(folder)
+        trainer = MetaTrainer(config, folder, resume, progress, pools, ("train", "Worker"))
+        pools.clear()  # workers have them, in shared memory or each its own
+        try:
+            signals.workers = trainer.workers
+            trainer.train()
+            progress.say(f"{trainer.step} meta-steps done; theta is in {folder}/theta.npz")
+        finally:
+            signals.workers = None
+            trainer.close()
     return not trainer.workers.stopping
 
 
@@ -216,12 +219,14 @@ def main(argv=None):
             use_definitions()  # here and in the workers, which are not started yet
         if not meta_train(config, folder, options.resume, Progress(), Signals()):
             return 130
-        if not options.no_score:
+        if "v" in config.without:
+            print("not scored: `evaluate.py score` gives base models a V of their own")
+        elif not options.no_score:
             import evaluate
             return evaluate.main(["score", "--theta", str(folder / "theta.npz")])
         return 0
     except InputError as error:
-        print(f"train.py: {error}", file=sys.stderr)
+        print(f"train.py: {' '.join(str(error).split())}", file=sys.stderr)
     except MemoryError as error:
         print(f"train.py: out of memory ({error}); use smaller settings or less data", file=sys.stderr)
     return 2

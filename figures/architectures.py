@@ -3,6 +3,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ops.errors import InputError
 from ops.scoring import score
 from ops.scoring.flags import counts, setting
 from ops.scoring.methods import LOOKS, baselines_of, method_colour, method_label, row_name
@@ -21,6 +22,14 @@ class ArchitectureSettings(DataSettings):
     inner_steps: tuple = setting((30, 100, 300, 1000), "updates by the rule after which is measured, beside the start, "
                                  "comma separated", parse=counts, many=True, quick=(30, 100))
     seeds: int = setting(3, "base models", low=1, quick=1)
+    tuned_ridge: bool = setting(False, "the paper's alone", hidden=True)
+
+
+def two(settings, *names):
+    """InputError unless each of these fields has two values."""
+    for name in names:
+        if len(getattr(settings, name)) != 2:
+            raise InputError(f"--{name.replace('_', '-')}: give two, the fewest and the most")
 
 
 def steps_of(settings, most=np.inf):
@@ -122,18 +131,18 @@ def draw_lines(numbers, scale):
     from matplotlib.figure import Figure
     figure = Figure(figsize=(6.4, 4.4), dpi=120, layout="constrained")
     axes = figure.subplots()
-    axes.axvspan(*numbers["trained"], color="#f0e442", alpha=0.25, linewidth=0, label="met in meta-training")
+    axes.axvspan(*numbers["trained"], color="#f0e442", alpha=0.25, linewidth=0, label=numbers.get("met", "met in meta-training"))
     steps = steps_in(numbers)
     for step, colour in colours(steps).items():
         at = [(bar["value"], bar["steps"][step]) for bar in numbers["bars"] if step in bar["steps"]]
         axes.errorbar([v for v, _ in at], [p["mean"] for _, p in at], [p["sem"] or 0 for _, p in at], color=colour,
                       marker="o", markersize=4.5, linewidth=1.6, elinewidth=1, capsize=2, label=step_label(step))
-        if step == steps[-1] and any(len(p["thetas"]) > 1 for _, p in at):
+        if steps and step == steps[-1] and any(len(p["thetas"]) > 1 for _, p in at):
             dots = [(v, mean) for v, p in at for mean in p["thetas"].values()]
             axes.plot(*zip(*dots), "o", color=colour, markersize=3, markerfacecolor="white", label="each theta")
     axes.set_xscale(scale)
     values = [bar["value"] for bar in numbers["bars"]]
-    axes.set_xticks(values, [f"{v:,}" for v in values], rotation=45 if max(values) >= 1000 else 0)
+    axes.set_xticks(values, [f"{v:,}" for v in values], rotation=45 if max(values, default=0) >= 1000 else 0)
     axes.minorticks_off()
     axes.set_xlabel(numbers["value"])
     dress(axes, numbers)

@@ -39,7 +39,8 @@ def cells(settings):
         data = score.data_of(name, settings, absent=True)
         found += score.method_cells(data, settings, "random", start)
         for baseline in baselines_of(settings.baselines):
-            found += score.method_cells(data, settings, baseline)
+            found += score.method_cells(data, settings, baseline, steps=(
+                [settings.inner_steps] if baseline in ("hebbian", "rectified") else None))
         for label, rule in rules.items():
             found += score.method_cells(data, settings, "learned", rule._asdict(), [settings.inner_steps], label)
     return found

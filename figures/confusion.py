@@ -44,9 +44,8 @@ def measure(cell):
     dataset, dtype = ordered(score.loaded(data), settings, cell["seed"]), rule.theta["merge"].dtype
     x_train, x_test = (x.astype(dtype, copy=False) for x in (dataset.x_train, dataset.x_test))
     phi = um.init_phi(settings.stream(PHI, cell["seed"]), data["sizes"], dtype)
-    with np.errstate(all="ignore"):  # what is not finite is found and reported in words
-        phi = rule.apply(phi, seen(x_train, settings), range(cell["steps"][0]), settings.stream(BATCHES, cell["seed"]),
-                         settings.activation)
+    phi = rule.apply(phi, seen(x_train, settings), range(cell["steps"][0]), settings.stream(BATCHES, cell["seed"]),
+                     settings.activation)
     train, test = (um.features(phi, x, reference_batch(x_train, settings), settings.activation) for x in (x_train, x_test))
     return few_shot_confusion(train, dataset.y_train, test, dataset.y_test, settings.shots, settings.draws,
                               settings.stream(DRAWS)).tolist()

@@ -26,7 +26,7 @@ class Settings:
     runs: tuple = setting((), "folders of meta-training runs", parse=one, positional=True, metavar="RUN")
     hypothesis: str = setting(None, "what these runs are to show, in a few words; else what the log has", metavar="TEXT")
     cores: int = setting(None, "that a run had; else its --workers, or those usable here", low=1)
-    log: str = setting(str(Path(__file__).with_suffix(".json")), "the log to add to", metavar="PATH.json")
+    log: str = setting(str(Path(__file__).with_suffix(".json")), "the log that rows are added to; what comes of it is written to --folder", metavar="PATH.json")
 
 
 def cells(settings):
@@ -50,7 +50,8 @@ def measure(cell):
     path = Path(cell["run"]) / "config.json"
     try:
         config = dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
+        config["seed"], config["workers"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: cannot be read as settings; give the folder of a run of train.py") from error
     train, scored = read_metrics(cell["run"], TRAINING, ("score", "step"))
     late = [record for record in scored if record["step"] >= LATE * train[-1]["step"]]

@@ -36,7 +36,8 @@ class Settings(DataSettings):
 def cells(settings):
     """Each data set's random start, baselines, then the rules.  InputError for what cannot be compared."""
     rules, found = score.rules_of(settings.theta, settings.lr, settings.norm_eps), []
-    updates = {"vae": settings.vae_updates, "supervised": settings.supervised_updates}
+    updates = {"vae": settings.vae_updates, "supervised": settings.supervised_updates} | dict.fromkeys(
+        ("hebbian", "rectified"), settings.inner_steps)
     start = {"dtype": str(next(iter(rules.values())).theta["merge"].dtype)}
     for name in settings.data:
         data = score.data_of(name, settings, absent=True)
@@ -69,7 +70,7 @@ def numbers(settings, results):
             group["thetas"][cell["label"]] = summaries(accuracies[-1])
         group["methods"][row_name(method, cell["data"])] = summaries(np.concatenate(found))
     for name, of in values.items():
-        if "learned" in of:
+        if "learned" in of and "error" not in groups[name]:
             groups[name]["claim"] = {other: difference([(rule[..., 0], of[other][0][..., 0]) for rule in of["learned"]])
                                      for other in BARS[:-1] if other in of}
     return {"groups": list(groups.values())} | {

@@ -16,6 +16,7 @@ KEPT = 0.02  # of accuracy: so much less than ReLU's is little
 @dataclass(frozen=True)
 class Settings(ArchitectureSettings):
     """Activation functions."""
+    activation: str = setting("relu", "each in turn", hidden=True)
     activations: tuple = setting(tuple(ACTIVATIONS), "activation functions, comma separated",
                                  parse=lambda text: text.split(","), many=True)
 
@@ -57,7 +58,7 @@ def draw(numbers):
     steps = steps_in(numbers)
     for i, (step, colour) in enumerate(colours(steps).items()):
         at = [(x, bar["steps"][step]) for x, bar in enumerate(numbers["bars"]) if step in bar["steps"]]
-        width = 0.84 / len(steps)
+        width = 0.84 / max(1, len(steps))
         axes.bar([x + (i + 0.5) * width - 0.42 for x, _ in at], [p["mean"] for _, p in at], width * 0.95, color=colour,
                  yerr=[p["sem"] or 0 for _, p in at], error_kw={"elinewidth": 0.9, "capsize": 1.5},
                  label=step_label(step))
@@ -65,5 +66,5 @@ def draw(numbers):
     axes.set_xticks(range(len(names)), [TITLES.get(name, name) for name in names])
     architectures.dress(axes, numbers)
     axes.grid(axis="x", visible=False)
-    figure.legend(loc="outside lower center", ncols=len(steps), fontsize=8.5, frameon=False)
+    figure.legend(loc="outside lower center", ncols=max(1, len(steps)), fontsize=8.5, frameon=False)
     return figure

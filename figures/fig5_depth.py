@@ -13,11 +13,13 @@ class Settings(ArchitectureSettings):
     """Numbers of hidden layers."""
     depths: tuple = setting((1, 2, 3, 4, 5, 7, 9, 11), "hidden layers, comma separated", parse=counts, many=True)
     width: int = setting(128, "units of each hidden layer", low=1)
+    trained_units: str = setting("32 to 96", "units met in meta-training")
     trained: tuple = setting((2, 5), "fewest and most hidden layers met in meta-training", parse=counts, many=True)
 
 
 def cells(settings):
     """As `architectures.architecture_cells`."""
+    architectures.two(settings, "trained")
     steps = steps_of(settings)
     return architectures.architecture_cells(
         settings, [(depth, (settings.width,) * depth, {}, steps) for depth in sorted(settings.depths)])
@@ -30,7 +32,8 @@ def numbers(settings, results):
     claim = {f"learning works with {depth} hidden layers ({last} inner steps)":
              difference(at.get(last, {}), at.get(0, {})) for depth, at in found.items() if depth > settings.trained[1]}
     return architectures.architecture_numbers(settings, results, found) | {
-        "claim": claim, "value": f"hidden layers of {settings.width} units", "trained": list(settings.trained)}
+        "claim": claim, "value": f"hidden layers of {settings.width} units", "trained": list(settings.trained),
+        "met": f"this deep met in meta-training, at {settings.trained_units} units"}
 
 
 draw = functools.partial(architectures.draw_lines, scale="linear")

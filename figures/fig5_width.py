@@ -25,6 +25,7 @@ class Settings(ArchitectureSettings):
 
 def cells(settings):
     """As `architectures.architecture_cells`."""
+    architectures.two(settings, "trained")
     plan = [(width, steps_of(settings, settings.wide_steps if width > WIDE else float("inf")), {})
             for width in sorted(settings.widths)]
     plan += [(WIDEST, steps_of(settings, WIDEST_STEPS), {"seeds": 1})] * settings.widest
@@ -35,8 +36,8 @@ def cells(settings):
 def numbers(settings, results):
     """As `architectures.architecture_numbers`, "claim": {text: `difference`}, "value" and "trained"."""
     found = architectures.by_value(results)
-    found_at, high = {w: at for w, at in found.items() if at}, settings.trained[1]
-    claim, met = {}, max((width for width in found_at if width <= high), default=None)
+    found_at, (low, high) = {w: at for w, at in found.items() if at}, settings.trained
+    claim, met = {}, max((width for width in found_at if low <= width <= high), default=None)
     for width, at in found_at.items():
         if width > high:
             last, common = max(at), max(set(at) & set(found_at.get(met, {})), default=None)

@@ -11,7 +11,8 @@ from ops.errors import InputError
 from ops.scoring.flags import data_names, setting
 from ops.scoring.methods import Learned
 from ops.scoring.methods.base_model import ordered
-from ops.scoring.settings import BATCHES, HIDDEN_AND_OUTPUT, PHI, REFERENCE, ScoreSettings
+from ops.scoring.score import data_of
+from ops.scoring.settings import BATCHES, HIDDEN_AND_OUTPUT, PHI, REFERENCE, DataSettings, ScoreSettings
 
 PAPERS_STEPS = 10_000
 TITLES = {"mnist28": "MNIST\n28x28", "mnist14": "Tiny MNIST\n14x14", "letters": "Alphabet\n14x14",
@@ -42,12 +43,13 @@ def cells(settings):
         raise InputError(f"--data {unknown[0]}: no images here; choose from {', '.join(TITLES)}")
     thetas, found = snapshots(settings.run, settings.thetas), []
     rows = [(name, settings.permute) for name in settings.data] + [(NATURAL, None)] * (NATURAL in settings.data)
+    digests = {name: data_of(name, DataSettings(data_dir=settings.data_dir), absent=True).get("digest") for name in settings.data}
     for name, permute in rows:
         for theta in thetas:
             steps = updates(settings.inner_steps, PAPERS_STEPS, theta.rule.lr)
             found.append(theta.fields() | {"name": f"{name}{', natural order' * (permute is None)}, theta {theta.step}",
                                            "data": name, "permute": permute, "seed": settings.seed, "updates": steps,
-                                           "data_dir": settings.data_dir})
+                                           "data_dir": settings.data_dir, "digest": digests[name]})
     return found
 
 

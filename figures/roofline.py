@@ -3,6 +3,7 @@ from figures import bench
 from figures.bench import ALONE, measure  # noqa: F401  (parts of an experiment)
 from figures.bench import StepSettings as Settings  # noqa: F401
 from figures.bench import step_cells as cells  # noqa: F401
+from ops.errors import InputError
 
 ACHIEVED, LIMIT, REST = "#56B4E9", "#000000", "#BBBBBB"  # M. Okabe and K. Ito's palette; the limit is a line besides
 
@@ -31,6 +32,8 @@ def draw(numbers):
     """Numbers of `numbers` -> a Matplotlib Figure; needs no display.  A row of panels for each thread count."""
     from matplotlib.figure import Figure
     panels = numbers["panels"]
+    if not panels:
+        raise InputError("no inner step was measured; add steps to --parts")
     cases, threads = ([*dict.fromkeys(p[key] for p in panels)] for key in ("case", "threads"))
     figure = Figure(figsize=(5.2 * max(len(cases), 1.4), 1.0 + 3.3 * len(threads)), dpi=110, layout="constrained")
     grid = figure.subplots(len(threads), len(cases), squeeze=False)

@@ -10,7 +10,8 @@ from figures.snapshots import in_words, loaded, run_setting, snapshots, updates
 from ops.scoring.flags import setting
 from ops.scoring.methods import Learned, method_colour
 from ops.scoring.methods.base_model import ordered
-from ops.scoring.settings import BATCHES, PHI, ScoreSettings
+from ops.scoring.score import data_of
+from ops.scoring.settings import BATCHES, PHI, DataSettings, ScoreSettings
 from ops.scoring.tables import CLEAR, summary
 
 PAPERS_STEPS = 10_000
@@ -35,8 +36,9 @@ class Settings:
 
 def cells(settings):
     """Each theta on each base model.  InputError as `snapshots`."""
+    digest = data_of(settings.data, DataSettings(data_dir=settings.data_dir), absent=True).get("digest")
     return [theta.fields() | {"name": f"theta {theta.step}, base model {k}", "number": k, "seed": settings.seed,
-                              "data": settings.data, "data_dir": settings.data_dir,
+                              "data": settings.data, "data_dir": settings.data_dir, "digest": digest,
                               "updates": updates(settings.inner_steps, PAPERS_STEPS, theta.rule.lr)}
             for theta in snapshots(settings.run, settings.thetas) for k in range(settings.seeds)]
 

@@ -3,7 +3,6 @@ from dataclasses import dataclass
 
 from figures import architectures
 from figures.architectures import ArchitectureSettings, difference, words  # noqa: F401  (words: part of an experiment)
-from ops.errors import InputError
 from ops.scoring.flags import counts, setting
 from ops.scoring.score import measure  # noqa: F401  (part of an experiment)
 from ops.scoring.settings import curve_steps
@@ -27,9 +26,7 @@ class Settings(ArchitectureSettings):
 
 def cells(settings):
     """As `architectures.architecture_cells`; a value is "width 64" or "depth 3"."""
-    for name in ("trained_widths", "trained_depths"):
-        if len(getattr(settings, name)) != 2:
-            raise InputError(f"--{name.replace('_', '-')}: give two, the fewest and the most")
+    architectures.two(settings, "trained_widths", "trained_depths")
     steps = curve_steps(max(settings.inner_steps))
     variants = [(f"{WIDE} {n}", (n,) * settings.depth, {}, steps) for n in sorted(settings.widths)]
     variants += [(f"{DEEP} {n}", (settings.width,) * n, {}, steps) for n in sorted(settings.depths)]
@@ -43,7 +40,7 @@ def numbers(settings, results):
     ends = {value: (at.get(last, {}), at.get(0, {})) for value, at in found.items()}
     claim = {f"learning works with {value} ({last} inner steps)": difference(*pair) for value, pair in ends.items()
              if not _met(value, settings.width, settings.depth, settings.trained_widths, settings.trained_depths)}
-    met = max((n for n in settings.widths if n <= high), default=None)
+    met = max((n for n in settings.widths if min(settings.trained_widths) <= n <= high), default=None)
     for n in settings.widths:
         if met is not None and n > high:
             claim[f"{n} units are better than {met}, which were met ({last} inner steps)"] = difference(

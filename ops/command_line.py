@@ -1,5 +1,7 @@
 """What the commands of `train.py` and `evaluate.py` have in common."""
 import argparse
+import contextlib
+import errno
 import os
 import sys
 from pathlib import Path
@@ -22,6 +24,8 @@ class OneLineParser(argparse.ArgumentParser):
 
 def exit_code(main):
     """What main() returns; CLOSED, without a word, if what it prints is no longer read (`| head`)."""
+    with contextlib.suppress(AttributeError):
+        sys.stdout.reconfigure(errors="backslashreplace")  # which may lack characters of a file's name
     try:
         try:
             return main()
@@ -30,6 +34,12 @@ def exit_code(main):
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is still to be flushed
         return CLOSED
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"cannot write to standard output: {error.strerror}; make room", file=sys.stderr)
+        return 2
 
 
 def check_outputs(options, inputs):
@@ -43,13 +53,14 @@ def check_outputs(options, inputs):
         if Path(picture).suffix != ".png":
             raise InputError(f"--picture {picture}: give a file name that ends in .png")
         outputs.append(Path(picture).with_suffix(".json"))
-    taken = {Path(path).absolute() for path in inputs}
-    for path in map(Path.absolute, outputs):
-        if path in taken:
+    taken = {os.path.realpath(path) for path in inputs}
+    for path in map(Path, map(os.path.realpath, outputs)):
+        if str(path) in taken:
             raise InputError(f"{path} is read from or written to already; give the output another name")
-        taken.add(path)
+        taken.add(str(path))
         above = next(folder for folder in path.parents if os.path.exists(folder))
         too_long = len(os.fsencode(path.name)) > LONGEST_NAME
-        if too_long or os.path.isdir(path) or not os.path.isdir(above) or not os.access(above, os.W_OK):
-            raise InputError(f"cannot write {path}: its name is too long, a folder's, or not in a folder you can "
+        other = os.path.exists(path) and not os.path.isfile(path)  # a folder, a device
+        if too_long or other or not os.path.isdir(above) or not os.access(above, os.W_OK):
+            raise InputError(f"cannot write {path}: its name is too long, no file's, or not in a folder you can "
                              "write to; choose another")

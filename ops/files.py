@@ -1,9 +1,11 @@
 """`.npz` and text files that are written whole or not at all, and read with a clear word when they are not."""
 import contextlib
+import fcntl
 import io
 import os
 import re
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +80,38 @@ def sweep_temporary(folder):
     return removed
 
 
+@contextlib.contextmanager
+def held(folder, seconds=5.0):
+    """Keep other processes that would hold `folder` out of it for as long as this lasts; it is made, and goes if it stays empty.
+
+    Raises InputError if one has it for so long, or it cannot be made.
+    """
+    made = [path for path in (Path(folder), *Path(folder).parents) if not path.exists()]
+    try:
+        os.makedirs(folder, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
+    try:
+        until = time.monotonic() + seconds  # workers of a killed process may have it for a moment
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise InputError(f"{folder}: another process is at work there; wait for its end or choose another") from None
+                time.sleep(0.1)
+            except OSError:  # a file system without locks
+                break
+        yield
+    finally:
+        os.close(descriptor)
+        with contextlib.suppress(OSError):  # not empty
+            for path in made:
+                path.rmdir()
+
+
 def save_npz(path, arrays):
     """Write {name: array} as an uncompressed `.npz`, atomically.  Raises InputError as above."""
     write_atomically(path, npz_content(arrays).getbuffer())
@@ -91,13 +125,12 @@ def npz_content(arrays):
 
 
 def load_npz(path):
-    """{name: array} of every array in a `.npz`; a member that is no array is its bytes.
+    """{name: array} of every array in a `.npz`.
 
     Each is read whole, so that the zip's checksum is compared, whatever number of bytes the array's header asks for.
-    Raises InputError for a missing, unreadable, corrupt or truncated file and for pickled objects.
+    Raises InputError for a missing, unreadable, corrupt or truncated file, for pickled objects and members that are no array.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path}: no such file")
     try:
         archive = np.load(path, allow_pickle=False)
@@ -116,5 +149,5 @@ def load_npz(path):
 
 def _array(content):
     if not content.startswith(np.lib.format.MAGIC_PREFIX):
-        return content
+        raise ValueError("a member is no array")
     return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)

@@ -21,9 +21,10 @@ from ops.data.render import system_fonts as installed_fonts
 from ops.errors import InputError
 from ops.files import save_npz
 
-CHARACTERS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "characters.txt")
+HERE = os.path.dirname(os.path.abspath(__file__))
+CHARACTERS = os.path.join(HERE, "characters.txt")
+CODE = tuple(os.path.join(HERE, name) for name in ("glyphs.py", "letters.py", "render.py"))  # what pictures depend on
 DIGITS = "0123456789"
-RENDERING = 2       # to be raised when the same fonts and characters give other pictures: caches are made anew
 FEWEST = 2          # images that a character needs: one for each of a pair of batches
 SAME_PICTURE = 0.2  # distance of pictures that pass for each other in one face
 FAINT = 64          # of 255: a picture whose brightest pixel is darker (a low line) is as good as blank
@@ -162,14 +163,14 @@ def distances(a, b):
 # ---- the file it is kept in
 
 def _key(asked, installed, digits):
-    """Hex digest of all that the pool depends on: versions, options, the list, the fonts' names and contents.
+    """Hex digest of all that the pool depends on: this code, versions, options, the list, the fonts' names and contents.
 
     The content of an installed font, of which there may be gigabytes, is told by its size and time of change.
     """
     import matplotlib
     from matplotlib import ft2font
-    parts = [[RENDERING, matplotlib.__version__, ft2font.__freetype_version__], digits]
-    parts += [(os.path.basename(path), hashlib.sha256(read_bytes(path)).hexdigest()) for path in (CHARACTERS, *asked)]
+    parts = [[matplotlib.__version__, ft2font.__freetype_version__], digits]
+    parts += [(os.path.basename(path), hashlib.sha256(read_bytes(path)).hexdigest()) for path in (CHARACTERS, *CODE, *asked)]
     for path in installed:
         try:
             status = os.stat(path)

@@ -2,8 +2,6 @@
 import os
 from typing import NamedTuple
 
-import numpy as np
-
 from ops.errors import InputError
 from ops.files import load_npz
 
@@ -64,8 +62,6 @@ def read_npz(path, keys):
     is not there, an array of Python objects anywhere in it (never unpickled).
     """
     found = load_npz(path)
-    if not all(isinstance(array, np.ndarray) for array in found.values()):
-        raise InputError(f"{path}: not a readable .npz (its members are no arrays); write it with numpy.savez")
     absent = [key for key in keys if key not in found]
     if absent:
         raise InputError(f"'{path}' holds {', '.join(sorted(found)) or 'nothing'} but no '{absent[0]}'; "

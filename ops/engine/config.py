@@ -3,6 +3,7 @@ import argparse
 import dataclasses
 import json
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,9 +89,9 @@ class Config:
     shots: int = setting(10, "labelled examples per class in each batch", low=1)
     ways: int = setting(10, "classes of a task; a user's file of fewer gives all it has", low=2,
                         begins="tasks (H.1)")
-    case: str = setting("both", "letters to draw from: both cases, or the 26 upper-case ones (workshop)",
+    case: str = setting("both", "letters to draw from: both cases, or upper case alone (workshop); those held out aside",
                         choices=("both", "upper"))
-    max_shift: int = setting(1, "largest random shift of an image, pixels each way", low=0)
+    max_shift: int = setting(1, "largest random shift of a rendered letter, pixels each way", low=0)
     tasks: mixture = setting(mixture("letters:2,world:7,restyled:1,vectors:1"), "mixture of task sets, NAME or NAME:SHARE "
                              "separated by commas; names: letters, world, vectors, glyphs, cifar10, imagenet16, the "
                              "families in ops/tasks/world/README.md, or a PATH.npz with x and y")
@@ -148,7 +149,7 @@ class Config:
     mode: str = setting("sync", "sync: same theta for any number of workers; async: workers never wait (the paper's)",
                         choices=("sync", "async"))
     staleness_limit: int = setting(20, "async: gradients of a theta older than this many meta-steps are dropped", low=1)
-    checkpoint_minutes: float = setting(2.0, "minutes between checkpoints", low=0)
+    checkpoint_minutes: float = setting(2.0, "minutes between checkpoints; 0: never by the clock", low=0)
     checkpoint_steps: int = setting(0, "meta-steps between checkpoints, besides; 0 for the clock alone", low=0)
     keep_checkpoints: int = setting(2, "how many checkpoints are kept", low=1)
     snapshot_steps: int = setting(2, "meta-steps from the untrained theta to the next averaged one kept in thetas/; 0 "
@@ -172,7 +173,7 @@ class Config:
 OPERATIONAL = ("steps", "minutes", "workers", "pool", "checkpoint_minutes", "checkpoint_steps", "keep_checkpoints",
                "snapshot_steps", "snapshot_growth", "data_dir", "init_theta")
 
-PAPERS = dict(  # what both papers' presets share
+PAPERS = dict(  # what both papers' presets share, in sync mode; theirs is --mode async
     batch_size=128, hdims=64, delta=32, top=64, lr=3e-4, norm_eps=1.0, min_units=64, pairs=5, unroll_start=(2, 4),
     unroll_end=(8, 15), unroll_growth=50_000, horizon_start=20.0, horizon_end=20_000.0, horizon_growth=5_000,
     horizon_shape="normal", meta_batch=256, live_tasks=512, meta_lr=(3e-4, 1e-4, 2e-5),
@@ -288,7 +289,7 @@ def as_json(config):
 
 def differing_fields(config, saved):
     """{field: (value in `saved`, value in `config`)} of those that differ, operational ones aside; as JSON has them."""
-    mine, saved = as_json(config), json.loads(json.dumps(saved))
+    mine = as_json(config)
     return {name: (saved.get(name), mine.get(name)) for name in sorted(mine.keys() | saved.keys())
             if name not in OPERATIONAL and mine.get(name) != saved.get(name)}
 
@@ -312,13 +313,23 @@ def parse(argv):
     fields = {f.name: getattr(options, f.name) for f in dataclasses.fields(Config) if hasattr(options, f.name)}
     config = make_config(options.preset, fields)
     name = options.name or options.preset
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise InputError(f"run name {name!r}: use letters, digits, '.', '_' and '-', starting with a letter or digit")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{,199}", name):
+        raise InputError(f"run name {name!r:.60}: use up to 200 letters, digits, '.', '_' and '-', starting with a letter or digit")
     run = Path("runs") / name
     for folder in (run.parent, run):
-        if folder.exists() and not folder.is_dir():
+        if os.path.lexists(folder) and not os.path.isdir(folder):
             raise InputError(f"{folder} is a file where a folder should be; move it away or start elsewhere")
-    if not options.resume and run.exists() and any(run.iterdir()):
+    if not options.resume:
+        check_new(run)
+    return config, run, options
+
+
+def check_new(run):
+    """InputError if the folder `run` is there and holds something, or cannot be read."""
+    try:
+        there = os.path.isdir(run) and any(run.iterdir())
+    except OSError as error:
+        raise InputError(f"{run} cannot be read ({error.strerror}); start another (--name NAME) or elsewhere") from error
+    if there:
         raise InputError(f"{run} already holds a run: go on with it (--resume), start another (--name NAME) or "
                          "remove it")
-    return config, run, options

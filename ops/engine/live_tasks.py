@@ -20,7 +20,7 @@ def draw_task(config, pools, slot, generation, born):
 
     generation: how many tasks the slot has had.  born: the meta-step at which this one starts; the number of inner
     steps grows with it (H.2).  It is rounded and at least 1; if normal a sixth of the draws, those below, become a
-    single step (D12).  The first tasks of all start somewhere inside their horizon, so that slots do not run in step.
+    single step (D12).  The first tasks of all end somewhere inside their horizon, so that slots do not run in step.
     """
     rng = stream(config, TASK, slot, generation)
     task = sample_task(rng, config, pools)

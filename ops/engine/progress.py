@@ -12,16 +12,16 @@ from ops.files import write_atomically
 
 
 class MetricsLog:
-    """Appends to `path`.  On resuming, lines of meta-step `resume_step` and later are removed first."""
+    """Appends to `path`.  On resuming, lines of meta-step `resume_step` and later are removed first, and validations after `validated`."""
 
-    def __init__(self, path, resume_step=None):
+    def __init__(self, path, resume_step=None, validated=0):
         self.path = path = Path(path)
         if resume_step is None:
             write_atomically(path, b"")
-        elif path.exists():
-            lines = [line for line in path.read_text().splitlines(True) if _belongs(line, resume_step)]
-            write_atomically(path, "".join(lines).encode())
         try:
+            if resume_step is not None and path.exists():
+                lines = path.read_text(errors="replace").splitlines(True)
+                write_atomically(path, "".join(line for line in lines if _belongs(line, resume_step, validated)).encode())
             self._file = open(path, "a")
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
@@ -46,9 +46,10 @@ class MetricsLog:
             pass
 
 
-def _belongs(line, step):
+def _belongs(line, step, validated):
     try:
-        return line.endswith("\n") and json.loads(line)["step"] < step
+        record = json.loads(line)
+        return line.endswith("\n") and record["step"] < (validated if "score" in record else step)
     except (ValueError, KeyError, TypeError):  # a line cut off by a crash
         return False
 

@@ -91,7 +91,7 @@ class Run:
         if not (self.folder / "config.json").exists():
             write_atomically(self.folder / "config.json", json.dumps(as_json(config), indent=1).encode())
         with ExitStack() as opened:
-            self.log = MetricsLog(self.folder / "metrics.jsonl", self.step if resume else None)
+            self.log = MetricsLog(self.folder / "metrics.jsonl", self.step if resume else None, self.validated)
             opened.callback(self.log.close)
             self.workers = self._start(kind, count, {"worker": worker, "config": config}, images)
             opened.callback(self.workers.close)

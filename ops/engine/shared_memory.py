@@ -100,13 +100,14 @@ def run_memory(config, inputs, workers):
     theta [rows + 1, P]: sync, by meta-step modulo 2; async, what the gradient of this row is taken of; AVERAGED.
     phi [live_tasks, 2, floats]: a segment reads one of a slot's two and writes the other, see `LiveTask`.
     """
-    widest = [inputs] + [config.max_units] * config.max_layers + [config.embedding]
+    largest = max(phi_floats([inputs] + [config.max_units] * layers + [config.embedding])
+                  for layers in (config.min_layers, config.max_layers))  # without a hidden layer it may be larger
     in_lines = lambda floats: -(-floats * 4 // LINE) * LINE // 4
     P = in_lines(sum(math.prod(shape) for shape in um.theta_shapes(**config.rule_sizes).values()))
     sync = config.mode == "sync"
     rows = 2 * (config.meta_batch if sync else workers)
     return SharedArrays({"theta": ((1 + (2 if sync else rows), P), "float32"), "grads": ((rows, P), "float32"),
-                         "phi": ((config.live_tasks, 2, in_lines(phi_floats(widest))), "float32")})
+                         "phi": ((config.live_tasks, 2, in_lines(largest)), "float32")})
 
 
 # --- Where the arrays of jobs lie -----------------------------------------------------------------

@@ -58,7 +58,7 @@ class Validation:
     def record(self, workers, theta_row):
         """What the log says of the theta in this row: its score, J and accuracy on average, and each set's.
 
-        Nothing else may be under way.
+        Of async mode nothing else may be under way.
         """
         tasks = [(name, index) for name, indices in self.tasks.items() for index in indices]
         jobs = [Job(f"validation on {name} {index}", "validate", {"name": name, "index": index,

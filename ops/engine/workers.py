@@ -73,7 +73,7 @@ class _OfARun:
         return super().receive()
 
     def _again(self, job, why, times):
-        self.say(f"{why}; to be computed again: {job}")
+        self.say(f"{why}; " + (f"to be computed again: {job}" if times < ATTEMPTS else f"the last try: {job}"))
         if times == ATTEMPTS:
             raise InputError(f"{job} failed {ATTEMPTS} times; the state before it is saved")
 

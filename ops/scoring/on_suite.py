@@ -63,8 +63,7 @@ def measure(cell):
     if "rule" not in cell:
         return {"components": components_accuracy(_problem(cell))}
     task, rule = _problem(cell, cell["hidden"]), cell["rule"]
-    with np.errstate(all="ignore"):  # what is not finite is said
-        found = measure_rule(rule["theta"], task, cell["times"], rule["lr"], rule["norm_eps"])
+    found = measure_rule(rule["theta"], task, cell["times"], rule["lr"], rule["norm_eps"])
     return {"J": [J if np.isfinite(J) else None for J, _ in found], "accuracy": [accuracy for _, accuracy in found]}
 
 

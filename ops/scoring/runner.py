@@ -30,6 +30,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import numpy as np
+
 from ops.command_line import check_outputs
 from ops.errors import InputError
 from ops.files import write_atomically
@@ -108,7 +110,8 @@ def outcome_of(module, cell):
     """The Outcome of module.measure(cell); an InputError or too little memory is an error in words."""
     started = time.perf_counter()
     try:
-        value, error = module.measure(cell), None
+        with np.errstate(all="ignore"):  # what is not finite is found and reported in words
+            value, error = module.measure(cell), None
     except InputError as bad:
         value, error = None, " ".join(str(bad).split())
     except MemoryError as short:

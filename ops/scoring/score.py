@@ -115,8 +115,7 @@ def measure(cell):
     settings, data = ScoreSettings(**cell["settings"]), cell["data"]
     dataset = limit_test(loaded(data), settings)
     method = METHODS[cell["method"]](**cell["given"])
-    with np.errstate(all="ignore"):  # what is not finite is found and reported in words
-        return method.curve(dataset, data["sizes"], settings, cell["steps"], [cell["seed"]])[:, 0].tolist()
+    return method.curve(dataset, data["sizes"], settings, cell["steps"], [cell["seed"]])[:, 0].tolist()
 
 
 _held = {}  # one data set is in memory at a time
@@ -127,9 +126,10 @@ def loaded(data):
     key = json.dumps(data)
     if key not in _held:
         _held.clear()
-        _held[key], _ = _opened(data)
+        found, _ = _opened(data)
         if "sizes" not in data:
             raise InputError(f"{data['data']}: it came while the experiment ran; run it again")
+        _held[key] = found
     return _held[key]
 
 
@@ -183,11 +183,12 @@ def words(numbers):
     """... as a table: a row per method, a column per data set; below, the theta and whose columns were scaled."""
     documents = numbers.get("results", [numbers])
     methods = dict.fromkeys(row["method"] for document in documents for row in document["rows"])
-    columns = {}
-    for d in documents:
-        columns |= columns_of(os.path.basename(d["data"]), {row["method"]: row for row in d["rows"]})
+    columns, names = {}, [os.path.basename(d["data"]) for d in documents]
+    names = [name if names.count(name) == 1 else d["data"] for name, d in zip(names, documents)]
+    for name, d in zip(names, documents):
+        columns |= columns_of(name, {row["method"]: row for row in d["rows"]})
     rows = {method_label(m): [column.get(m, "-") for column in columns.values()] for m in methods}
     notes = [f"{name}: each column brought to mean 0 and standard deviation 1 (--standardise no: as they are)"
-             for name, document in ((os.path.basename(d["data"]), d) for d in documents) if document["standardised"]]
+             for name, document in zip(names, documents) if document["standardised"]]
     return "\n".join([protocol(documents[0], documents[0]["sizes"]), table(list(columns), rows),
                       f"theta: {documents[0]['theta']}", *notes])

@@ -21,9 +21,10 @@ def summaries(accuracies):
 def difference(pairs):
     """{"difference", "sem", "holds"} of [(a, b)], accuracies [seeds, draws] each, over common seeds and draws: is a clearly above b?
 
-    One row, where there is no seed, stands for any number.
+    One row, where there is no seed, stands for any number.  Of several pairs, thetas, each is one row, its seeds' mean.
     """
-    mean, sem, _ = mean_and_sem(np.concatenate([a - b for a, b in pairs]))
+    rows = [a - b if len(pairs) == 1 else (a - b).mean(axis=0, keepdims=True) for a, b in pairs]
+    mean, sem, _ = mean_and_sem(np.concatenate(rows))
     return {"difference": mean, "sem": None if np.isnan(sem) else sem, "holds": bool(mean > CLEAR * np.nan_to_num(sem))}
 
 

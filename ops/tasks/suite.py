@@ -97,6 +97,8 @@ def photographs_pool(photographs, number=120):
         contrast, brightness = rng.uniform(0.6, 1.4, mean.shape), rng.uniform(-0.15, 0.15, mean.shape)
         crop = mean + contrast * (crop - mean) + brightness + rng.normal(0, 0.08, crop.shape)
         made.append(crop)
+    if not made:
+        raise InputError("photographs: no image; fetch the data set again")
     labels = np.repeat(np.arange(len(made)), VARIANTS)
     return grouped("photographs", _bytes(np.concatenate(made)), labels, tuple(map(str, range(len(made)))), 14)
 

@@ -332,7 +332,7 @@ def test_other_options_fonts_versions_and_lists_have_another_file(tmp_path, monk
     assert len(keys) == 3
     plain, font = glyphs._key([], [], False), FONTS["cmr10.ttf"]
     assert len({plain, glyphs._key([], [], True), glyphs._key([font], [], False), glyphs._key([], [font], False)}) == 4
-    for module, name, other in ((glyphs, "RENDERING", "other"), (matplotlib, "__version__", "other"),
+    for module, name, other in ((glyphs, "CODE", (font,)), (matplotlib, "__version__", "other"),
                                 (ft2font, "__freetype_version__", "other"), (glyphs, "CHARACTERS", font)):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, other)

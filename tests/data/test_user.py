@@ -102,7 +102,7 @@ def test_files_that_are_no_npz(tmp_path):
     with open(path, "wb") as file:
         np.save(file, np.zeros(3))
     bad()
-    for members, words in (((), ()), (("x", "y"), ["no arrays"])):
+    for members, words in (((), ()), (("x", "y"), ["no array"])):
         with zipfile.ZipFile(path, "w") as archive:
             for member in members:
                 archive.writestr(member, b"text")

@@ -1,6 +1,7 @@
 """Checkpoints: what is saved comes back to the bit, any damage is told in one line; files written whole."""
 import dataclasses
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -11,10 +12,11 @@ import pytest
 
 from ops.engine.checkpoint import digests, load_checkpoint, save_checkpoint
 from ops.engine.config import make_config
+from ops.engine.progress import MetricsLog
 from ops.errors import InputError
 from ops.files import link_atomically, load_npz, sweep_temporary, write_atomically
 from ops.data.pool import Pool
-from small_runs import ROOT
+from small_runs import ROOT, flags, one_line, state_of, train
 
 DATA = {"letters": "12ab"}
 CONFIG = make_config("laptop", {"live_tasks": 4, "keep_checkpoints": 2, "meta_batch": 2, "glyph_ways": (3, 5)})
@@ -71,6 +73,21 @@ def refusal(folder, words=(), **options):
     assert text.startswith(str(folder / "checkpoint.npz")) and "\n" not in text, text
     assert len(text) < 400 + len(str(folder)) and all(word in text for word in words), text
     return text
+
+
+def test_a_log_that_cannot_be_read_ends_in_one_line_and_no_validation_is_told_twice(tmp_path):
+    train(tmp_path, *flags(steps=3))
+    log = tmp_path / "runs/laptop/metrics.jsonl"
+    told = log.read_text().splitlines(True)
+    score, = (line for line in told if "score" in json.loads(line))
+    assert state_of(tmp_path)[1]["state"]["validated"] == 3
+    for validated, left in ((3, told), (2, [line for line in told if line != score])):  # 2: a checkpoint of before that validation
+        log.write_bytes("".join(told).encode() + b"\xff\n")
+        MetricsLog(log, 3, validated).close()
+        assert log.read_text() == "".join(left)
+    log.unlink()
+    log.mkdir()
+    one_line(train(tmp_path, *flags(steps=4), "--resume", code=2)[1], "metrics.jsonl")
 
 
 def test_every_damaged_byte_is_refused_in_one_line(tmp_path):

@@ -127,6 +127,11 @@ def test_theta_starts_from_a_rule_set_by_hand_or_at_random(tmp_path):
         assert np.flatnonzero(found["theta/merge"]).tolist() == planes
 
 
+def test_networks_without_a_hidden_layer_may_be_the_largest(tmp_path):
+    train(tmp_path, *flags(steps=3, validate_steps=0), "--min-layers", "0", "--max-layers", "1", "--embedding", "32")
+    assert len(metrics(tmp_path)) == 3 and all(record["dropped"] == 0 for record in metrics(tmp_path))
+
+
 def test_a_run_begins_with_a_theta_that_is_given(undisturbed, tmp_path):
     checkpoint = undisturbed[0] / "runs/laptop/checkpoint.npz"
     given, shuffled = load_npz(checkpoint), tmp_path / "shuffled.npz"

@@ -63,5 +63,7 @@ def test_a_difference_has_the_noise_of_the_seeds_of_both():
         a, b = (0.5 + sd * rng.normal(size=(3, 1)) + 0.005 * rng.normal(size=(3, 20)) for sd in (0.003, 0.02))
         clear += [[difference([pair])["holds"] for pair in ((a, b), (b, a))]]
     assert np.mean(clear, axis=0).max() < 0.15
+    several = difference([(a + theta, b) for theta in (0.1, 0.0)])  # thetas, whose phis are no more of them
+    assert np.isclose(several["difference"], (a - b).mean() + 0.05) and several["sem"] > 0.045
     one = difference([(a, b[:1])])  # a method without a seed
     assert np.isclose(one["difference"], (a - b[0]).mean()) and difference([(a[:1, :1], b[:1, :1])])["sem"] is None

@@ -118,8 +118,9 @@ def test_workshop_figure_has_curves_of_widths_and_depths(folder, capsys):
     left, right = w3_architectures.draw(found).axes[:2]
     lost = found | {"bars": found["bars"][:-1] + [found["bars"][-1] | {"steps": {}}]}
     assert w3_architectures.draw(lost) and w3_architectures.draw(found | {"bars": []})
-    with pytest.raises(InputError, match="--trained-widths"):
-        w3_architectures.cells(w3_architectures.Settings(trained_widths=(32,)))
+    for module, name in ((w3_architectures, "trained_widths"), (fig5_width, "trained"), (fig5_depth, "trained")):
+        with pytest.raises(InputError, match=f"--{name.replace('_', '-')}"):
+            module.cells(module.Settings(**{name: (32,)}))
     styles = lambda axes: [line.get_linestyle() for line in axes.lines if line.get_marker() == "o"]
     assert styles(left) == ["--", "-"] and styles(right) == ["--", "--"]  # solid: met in meta-training
 

@@ -284,12 +284,32 @@ def test_J_of_thetas_is_set_against_hours_beside_the_log(run, tmp_path):
     assert found["chosen"]["step"] == 200 and found["chosen"]["hours"] == pytest.approx(2)
     assert [panel["trained"] for panel in found["panels"]] == [True, False]
     assert all(panel["hours"] == pytest.approx([0, 0.04, 4]) and len(panel["J"]) == 3 for panel in found["panels"])
-    assert found["claim"]["training J still falls in the second half of the run"]
+    assert found["claim"]["training J still falls in the second half of the run (by 2 standard errors)"]
     figure = fig3.draw(found)
     for axes in figure.axes:
         assert found["chosen"]["hours"] in [line.get_xdata()[0] for line in axes.lines]
     for axes, panel in zip(figure.axes[1:], found["panels"]):
         assert list(axes.lines[0].get_ydata()) == panel["J"]
+
+
+def test_noise_and_another_phi_are_no_rise_and_no_fall():
+    rng, log = np.random.default_rng(0), {"hours": np.linspace(0.1, 4, 40).tolist()}
+    fall = [fig3._claim(log | {"J": (1 + 0.05 * rng.normal(size=40)).tolist()}, []).popitem()[1] for _ in range(300)]
+    assert np.mean(fall) < 0.08
+    assert not fig3._claim({"hours": [0.1, 0.2], "J": [2.0, 1.0]}, [])  # too few to tell
+    cell = lambda step, seed: {"data": {"data": "mnist14"}, "step": step, "hours": step / 10, "seed": seed}
+    one = rng.normal(size=50)
+    values = {0: (2.0, 2.0), 1: (1.0, 1.0), 2: (1.01, 1.06)}  # the second phi alone is worse
+    results = [Result(cell(step, k), (J + 0.1 * one + 0.001 * rng.normal(size=50)).tolist(), None, 1) for step, of in values.items()
+               for k, J in enumerate(of)]
+    panel, = fig3.panels_of(results, [])
+    assert panel["above"] == pytest.approx(0.035, abs=1e-3) and panel["sem"] > 0.02 and not panel["turned"]
+
+
+def test_other_images_of_a_name_are_other_cells(run, tmp_path, monkeypatch):
+    cells = lambda name: fig6_filters.cells(fig6_filters.Settings(run=str(run), data=("mnist14",)))
+    monkeypatch.setattr(fig6_filters, "data_of", lambda *_, **__: {"digest": "a"})
+    assert {cell["digest"] for cell in cells("a")} == {"a"}
 
 
 def test_J_turns_where_the_last_theta_is_clearly_above_the_lowest(run):

@@ -1,5 +1,6 @@
 """theta as a file: it comes back as it was, and damage is refused in one line."""
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -116,3 +117,14 @@ def test_a_setting_that_is_no_positive_number_is_one_line(tmp_path, value):
     with pytest.raises(InputError, match="config/lr is not a positive number; write the file again") as caught:
         load_settings(tmp_path / "theta.npz", {"lr": 1.0})
     assert "\n" not in str(caught.value)
+
+
+def test_a_member_that_is_no_array_is_refused(tmp_path):
+    for name in ("theta/merge", "config/lr"):
+        path, _ = written(tmp_path, lr=0.1)
+        with zipfile.ZipFile(path) as archive:
+            members = {member: archive.read(member) for member in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for member, content in (members | {f"{name}.npy": b"junk"}).items():
+                archive.writestr(member, content)
+        refused(lambda: um.load_theta(path), "theta.npz", "no array")

@@ -16,7 +16,7 @@ from ops.rule.theta_file import load_settings, theta_dims
 from ops.scoring import score, settings
 from small_runs import ROOT
 from small_data import rng, small_theta
-from small_scores import as_id, refused_command
+from small_scores import as_id, clusters, refused_command
 from unsup_meta import save_theta
 
 
@@ -132,6 +132,19 @@ def test_several_data_sets_and_the_picture(files, tmp_path, capsys):
     for panel, result in zip(panels, results):
         assert panel["mean"] == result["curve"]["mean"] and panel["title"] == os.path.basename(result["data"])
         assert panel["lines"] == {row["method"]: row["mean"] for row in result["rows"][2:]}
+
+
+def test_files_of_one_name_have_columns_of_their_own_and_a_baseline_counts_once(tmp_path, capsys):
+    for folder, spread in (("a", 4.0), ("b", 0.5)):
+        (tmp_path / folder).mkdir()
+        x, y = clusters(spread, 3, 30, 5)
+        np.savez(tmp_path / folder / "mine.npz", x=x, y=y)
+    out = tmp_path / "out.json"
+    assert evaluate.main(["score", "--data", f"{tmp_path}/a/mine.npz,{tmp_path}/b/mine.npz", "--inner-steps", "0", "--draws", "3",
+                          "--seeds", "2", "--shots", "4", "--baselines", "hebbian,hebbian", "--json", str(out), "--processes", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert all(shown.count(f"{tmp_path}/{folder}/mine.npz") == 1 for folder in "ab")
+    assert {row["n"] for document in json.loads(out.read_text())["results"] for row in document["rows"]} == {6}
 
 
 def test_in_a_process_of_its_own(files, tmp_path):

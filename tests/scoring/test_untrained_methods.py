@@ -8,6 +8,12 @@ from ops.scoring.methods.kmeans import first_centres, lloyd, nearness, squared_d
 from small_data import rng
 
 
+def test_distances_far_from_0_are_those_at_0():
+    x = np.random.default_rng(0).normal(size=(50, 9)).astype(np.float32)
+    near, far = (squared_distances(x + shift, x[:4] + shift) for shift in np.float32((0, 1000)))
+    assert np.abs(far - near).max() < 0.01
+
+
 def test_kmeans_finds_separated_blobs():
     middles = rng(1).uniform(-50, 50, (6, 4))
     x = np.repeat(middles, 40, axis=0) + rng(2).normal(size=(240, 4))

@@ -45,7 +45,7 @@ def baselines_of(names):
     for name in names:
         if name not in (*BASELINES, "none"):
             raise InputError(f"unknown baseline '{name}'; choose from {', '.join(BASELINES)}, or 'none'")
-    return [name for name in names if name != "none"]
+    return [name for name in dict.fromkeys(names) if name != "none"]
 
 
 def row_name(method, data):

@@ -51,4 +51,6 @@ def nearness(x, centres):
 
 def squared_distances(x, centres):
     """[n, k] of x [n, N0], centres [k, N0], exactly 0 for a row that is a centre up to rounding."""
+    middle = centres.mean(axis=0)  # far from which squares would lose their digits
+    x, centres = x - middle, centres - middle
     return np.maximum(0, (x**2).sum(axis=1)[:, None] - 2 * x @ centres.T + (centres**2).sum(axis=1))

@@ -12,6 +12,7 @@ from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 
+from ops.data import glyphs
 from ops.data.places import data_dir, read_bytes, read_npz
 from ops.data.pool import Pool, check_pool
 from ops.errors import InputError
@@ -107,11 +108,12 @@ def _pool(name, kept):
 
 
 def _key():
-    """Hex digest of all that the pools depend on: this code and the versions of what draws with it."""
+    """Hex digest of all that the pools depend on: this code, that of letters and glyphs, and the versions of what draws with it."""
     import matplotlib
     from matplotlib import ft2font
     here = os.path.dirname(os.path.abspath(__file__))
     parts = [read_bytes(os.path.join(here, file)) for file in sorted(os.listdir(here)) if file.endswith(".py")]
+    parts += [read_bytes(path) for path in (glyphs.CHARACTERS, *glyphs.CODE)]
     parts += [version.encode() for version in (np.__version__, matplotlib.__version__, ft2font.__freetype_version__)]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
