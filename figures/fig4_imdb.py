@@ -25,7 +25,7 @@ COLOURS = {"early": "#7b3294", "late": "#d7191c"}  # the paper's purple and red
 class Settings:
     """A run, its thetas, and runs of each on the reviews."""
     run: str = run_setting()
-    thetas: int = setting(8, "how many of its thetas", low=2, quick=3)
+    thetas: int = setting(8, "how many of its thetas", low=3, quick=3)
     inner_steps: int = setting(None, f"updates; else the paper's {PAPERS_STEPS:,} in inner time, steps x lr", low=1)
     runs: int = setting(10, "runs of each theta: phi, batches and labelled points anew", low=2, quick=3)
     data: str = setting("imdb", "the data set", metavar="NAME|PATH.npz")
@@ -95,6 +95,7 @@ def numbers(settings, results):
     cell, found = results[-1].cell, {"data": settings.data, "runs": settings.runs, "thetas": []}
     if error := next((result.error for result in results if result.error), cell.get("missing")):
         return found | {"error": error}
+    found |= {"shots": settings.shots, "ways": len(cell["data"]["classes"])}
     found["time"] = in_words(cell["times"][-1], cell["rule"]["lr"])
     values = {}
     for result in results:
@@ -161,11 +162,11 @@ def draw(numbers):
             axes.errorbar(theta["times"], curve["mean"], curve["sem"], label=label, **style)
         axes.axhline(numbers["raw"][what], color=LOOKS["raw"][1], linestyle="--", linewidth=1.2, label=LOOKS["raw"][0])
         axes.set_xlabel("inner steps of the rule (0: random start)", fontsize=11)
-        axes.set_ylabel("2-way accuracy, 10 labelled examples per class" if what == "accuracy" else "meta-objective J",
+        axes.set_ylabel(f"{numbers.get('ways', 2)}-way accuracy, {numbers.get('shots', 10)} labelled examples per class" if what == "accuracy" else "meta-objective J",
                         fontsize=11)
         axes.grid(alpha=0.3)
     if "error" not in numbers:
-        figure.axes[0].axhline(0.5, color="black", linestyle=":", linewidth=1, label="chance")
+        figure.axes[0].axhline(1 / numbers.get("ways", 2), color="black", linestyle=":", linewidth=1, label="chance")
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=10, frameon=False)
     figure.suptitle(f"{numbers['data'].upper()}, {numbers.get('time', 'not here')}; "

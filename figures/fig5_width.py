@@ -40,8 +40,8 @@ def numbers(settings, results):
     claim, met = {}, max((width for width in found_at if low <= width <= high), default=None)
     for width, at in found_at.items():
         if width > high:
-            last, common = max(at), max(set(at) & set(found_at.get(met, {})), default=None)
-            claim[f"learning works at {width:,} units ({last} inner steps)"] = difference(at[last], at.get(0, {}))
+            last, common = max(at), max(set(at) & set(found_at.get(met, {})), default=0)
+            claim[f"learning works at {width:,} units ({last} inner steps)"] = difference(at[last], at.get(0, {})) if last else None
             if common:
                 claim[f"{width:,} units are better than {met}, which were met ({common} inner steps)"] = difference(
                     at[common], found_at[met][common])

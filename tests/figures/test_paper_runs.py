@@ -237,7 +237,7 @@ def imdb_results(gains, runs=4):
     """Results of thetas {step: gain in accuracy of each run}; hours are hundredths of meta-steps."""
     found = [Result({"name": "", "seed": k}, [[0.6, 1.5]], None, 0) for k in range(runs)]
     for step, gain in gains.items():
-        theta = {"step": step, "hours": step / 100, "times": [0, 50], "rule": {"lr": 0.03}}
+        theta = {"step": step, "hours": step / 100, "times": [0, 50], "rule": {"lr": 0.03}, "data": {"classes": "ab"}}
         found += [Result({"name": "", "seed": k} | theta, [[0.5, 2.0], [0.5 + gain[k], 1.9]], None, 0)
                   for k in range(runs)]
     return found
