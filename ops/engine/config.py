@@ -289,7 +289,7 @@ def as_json(config):
 
 def differing_fields(config, saved):
     """{field: (value in `saved`, value in `config`)} of those that differ, operational ones aside; as JSON has them."""
-    mine = as_json(config)
+    mine, saved = as_json(config), json.loads(json.dumps(saved))
     return {name: (saved.get(name), mine.get(name)) for name in sorted(mine.keys() | saved.keys())
             if name not in OPERATIONAL and mine.get(name) != saved.get(name)}
 
