@@ -53,7 +53,7 @@ def test_a_signal_while_workers_are_being_started_ends_them_all(tmp_path):
         wait_until(lambda: os.killpg(process.pid, 0), 10)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_workers_of_pools_end_with_the_main_process(tmp_path, number):
     process = start(tmp_path, *flags(workers=2, mode="async", **(LONG | {"steps": 10 ** 6})), *STANDARD, after=3,
                     start_new_session=True)

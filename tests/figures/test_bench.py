@@ -21,6 +21,7 @@ def gflop(products, *blocks):
     return sum(2e-9 * m * k * n for block, m, k, n in products if not blocks or block in blocks)
 
 
+@pytest.mark.slow
 def test_paper_sizes_cost_what_the_specification_says():
     """About 21 GFLOP for the convolutions of an inner step with its gradient at B = 128, H = 64, [196, 128 x 3, 32]."""
     performed = bench._in_process("products", "paper-3", bench._environment())

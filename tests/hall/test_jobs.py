@@ -19,7 +19,7 @@ from small_runs import shared_memory_of, wait_until
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 
 
-@pytest.fixture(params=[multiprocessing.context.SpawnContext, multiprocessing.context.ForkServerContext])
+@pytest.fixture(params=[multiprocessing.context.SpawnContext, pytest.param(multiprocessing.context.ForkServerContext, marks=pytest.mark.slow)])
 def staff(request):
     """staff(count, failed): `Workers` that build `runs.Handler()`."""
     with contextlib.ExitStack() as opened:
