@@ -86,10 +86,11 @@ def unpacked(text):
 
 
 def numbers(settings, results):
-    """{theta: {"truncated": {U: {"cosine", "low", "high", "ratio", "of_mean"}}, "evolution": {name: ...}, "seconds"}}.
+    """{theta: {"truncated": {U: {"cosine", "low", "high", "ratio", "of_mean", "between"}}, "evolution": {name: ...}, "seconds"}}.
 
-    Medians over states, "low" and "high" quartiles; "of_mean": of the mean over states, each gradient clipped to the median
-    length of the whole ones, as training clips; "bias" and "variance" are in units of the whole gradient's squared length.
+    Medians over states, "low" and "high" quartiles.  Of gradients brought to length 1, so that none outweighs the others: "of_mean",
+    the cosine of their means over states; "between", the mean cosine of two states.  "bias" and "variance" are in units of the
+    whole gradient's squared length.
     """
     thetas = {}
     for label in dict.fromkeys(r.cell["theta"] for r in results if not r.error):
@@ -97,15 +98,16 @@ def numbers(settings, results):
         median = lambda what: float(np.median([what(v) for v in values]))
         g = {int(U): np.stack([unpacked(v["truncated"][U]) for v in values]) for U in values[0]["truncated"]}
         length = {U: np.linalg.norm(of, axis=1) for U, of in g.items()}
-        whole, limit = g[settings.whole], np.median(length[settings.whole])
-        clipped = {U: (of * np.minimum(1, limit / length[U])[:, None]).mean(axis=0) for U, of in g.items()}
-        truncated = {U: dict(zip(("low", "cosine", "high"), np.quantile(list(map(cosine, of, whole)), (0.25, 0.5, 0.75)).tolist())) | {
-            "ratio": float(np.median(length[U] / length[settings.whole])), "of_mean": cosine(clipped[U], clipped[settings.whole])}
-            for U, of in g.items()}
+        whole = settings.whole
+        mean, n, truncated = {U: (of / length[U][:, None]).mean(axis=0) for U, of in g.items()}, len(values), {}
+        for U, of in g.items():
+            low, middle, high = np.quantile(list(map(cosine, of, g[whole])), (0.25, 0.5, 0.75)).tolist()
+            truncated[U] = {"low": low, "cosine": middle, "high": high, "ratio": float(np.median(length[U] / length[whole])),
+                            "of_mean": cosine(mean[U], mean[whole]), "between": float((n * mean[U] @ mean[U] - 1) / max(1, n - 1))}
         evolution = {name: {what: median(lambda v: v["evolution"][name][what]) for what in ("bias", "variance")} | {"cosines": {
             k: median(lambda v: v["evolution"][name]["cosines"][k]) for k in values[0]["evolution"][name]["cosines"]}}
             for name in EVOLUTION}
-        thetas[label] = {"truncated": truncated, "evolution": evolution, "states": len(values), "length": float(limit),
+        thetas[label] = {"truncated": truncated, "evolution": evolution, "states": n, "length": float(np.median(length[whole])),
                          "seconds": {name: median(lambda v: v["seconds"][name]) for name in values[0]["seconds"]}}
     return {"thetas": thetas, "failed": [r.error for r in results if r.error]} | {
         name: getattr(settings, name) for name in ("whole", "segment", "sigma", "pairs")}
@@ -115,10 +117,10 @@ def words(numbers):
     """Two tables for each theta."""
     lines = list(numbers["failed"])
     for label, found in numbers["thetas"].items():
-        rows = {f"U = {U}": [f"{v['cosine']:+.2f} ({v['low']:+.2f} to {v['high']:+.2f})", f"{v['ratio']:.2g}",
-                             f"{v['of_mean']:+.2f}", f"{found['seconds'][f'U = {U}']:.1f}"] for U, v in found["truncated"].items()}
+        rows = {f"U = {U}": [f"{v['cosine']:+.2f} ({v['low']:+.2f} to {v['high']:+.2f})", f"{v['ratio']:.2g}", f"{v['of_mean']:+.2f}",
+                             f"{v['between']:+.2f}", f"{found['seconds'][f'U = {U}']:.1f}"] for U, v in found["truncated"].items()}
         lines += [f"{label}: against U = {numbers['whole']}, of length {found['length']:.2g}; medians of {found['states']} states",
-                  table(["cosine (quartiles)", "length ratio", "cosine of the clipped means", "seconds"], rows)]
+                  table(["cosine (quartiles)", "length ratio", "of the means", "of two states", "seconds"], rows)]
         counts = list(next(iter(found["evolution"].values()))["cosines"])
         rows = {name: [*(f"{v['cosines'][k]:+.3f}" for k in counts), f"{v['bias']:.2g}", f"{v['variance']:.2g}",
                        f"{found['seconds'][name]:.1f}"] for name, v in found["evolution"].items()}
@@ -133,9 +135,9 @@ def draw(numbers):
     left, middle, right = figure.subplots(1, 3)
     for colour, (label, found) in zip(itertools.cycle(COLOURS), numbers["thetas"].items()):
         U, of = list(map(int, found["truncated"])), list(found["truncated"].values())
-        left.plot(U, [v["cosine"] for v in of], "o-", color=colour, markersize=4, label=f"{label}, median of {found['states']} states")
+        left.plot(U, [v["cosine"] for v in of], "o-", color=colour, markersize=4, label=f"{label}, median of a state's")
         left.fill_between(U, [v["low"] for v in of], [v["high"] for v in of], color=colour, alpha=0.15, linewidth=0)
-        left.plot(U, [v["of_mean"] for v in of], "s:", color=colour, markersize=3.5, label=f"{label}, mean over states, clipped")
+        left.plot(U, [v["of_mean"] for v in of], "s:", color=colour, markersize=3.5, label=f"{label}, mean of {found['states']} states")
         middle.plot(U, [v["ratio"] for v in of], "o-", color=colour, markersize=4)
         for line, (name, v) in zip(("--", "-", ":"), found["evolution"].items()):
             right.plot(list(map(int, v["cosines"])), list(v["cosines"].values()), "o", linestyle=line, color=colour, markersize=4,
@@ -154,5 +156,5 @@ def draw(numbers):
         axes.axhline(1 if axes is middle else 0, color="black", linewidth=0.8)
         axes.grid(alpha=0.3)
     for axes in (left, right) if numbers["thetas"] else ():
-        axes.legend(fontsize=7, frameon=False)
+        axes.legend(fontsize=7, framealpha=1, edgecolor="none")
     return figure
