@@ -47,7 +47,7 @@ def test_curves_are_the_method_s_on_both_splits_beside_raw_inputs_and_components
     nelbo = panel["curves"]["nelbo"]["mean"]
     assert nelbo[-1] < nelbo[0] and panel["curves"]["train"]["mean"] != test["mean"]
     c = panel["claim"]
-    assert c["drop"] == pytest.approx(c["best"] - c["last"]) and c["best"] == max(panel["curves"]["train"]["mean"])
+    assert c["drop"] == pytest.approx(c["best"] - c["last"])
     assert f"{c['drop']:.3f}" in out and f"{test['mean'][2]:.3f}" in out and "240 images" in out
 
 
@@ -69,6 +69,13 @@ def test_the_claim_wants_a_fall_beyond_its_error_and_the_best_objective_at_the_e
     assert not made([0.2, 0.5, 0.4, 0.3], [9, 8, 6, 7])["holds"]
     assert not made([0.2, 0.3, 0.4, 0.5], [9, 8, 7, 6])["accuracy_falls"]
     assert not made([0.2, 0.5, 0.4, 0.3], [9, 8, 7, 6], spread=0.5)["accuracy_falls"]
+
+
+def test_a_point_that_is_best_on_the_draws_that_choose_it_alone_is_no_fall():
+    accuracy = 0.5 + 0.01 * rng(2).normal(size=(3, 4, 8))
+    accuracy[:, 1, ::2] += 0.3
+    found = fig2_vae.claim_of([1, 2, 3, 4], accuracy, np.array([[9.0, 8, 7, 6]] * 3))
+    assert found["best_step"] == 2 and abs(found["drop"]) < 0.02 and not found["accuracy_falls"]
 
 
 def test_the_picture_shows_the_numbers_and_what_is_missing(few, tmp_path, capsys):
