@@ -33,7 +33,7 @@ def numbers(settings, results):
              difference(at.get(last, {}), at.get(0, {})) for depth, at in found.items() if depth > settings.trained[1]}
     return architectures.architecture_numbers(settings, results, found) | {
         "claim": claim, "value": f"hidden layers of {settings.width} units", "trained": list(settings.trained),
-        "met": f"this deep met in meta-training, at {settings.trained_units} units"}
+        "met": f"met, at {settings.trained_units} units"}
 
 
 draw = functools.partial(architectures.draw_lines, scale="linear")

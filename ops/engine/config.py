@@ -119,8 +119,8 @@ class Config:
                                      begins="truncated segments (App. B, H.2)")
     unroll_end: integers = setting((25, 25), "... and between these two after unroll_growth meta-steps", low=1)
     unroll_growth: int = setting(1, "meta-steps over which U grows, evenly", low=1)
-    horizon_start: float = setting(100.0, "inner steps of a task: normal, mean = sd = this at first; 1 or more", low=1)
-    horizon_end: float = setting(100.0, "... and this after horizon_growth meta-steps", low=1)
+    horizon_start: float = setting(100.0, "inner steps of a task: normal, mean = sd = this at first; 1 or more", low=1, high=1e9)
+    horizon_end: float = setting(100.0, "... and this after horizon_growth meta-steps", low=1, high=1e9)
     horizon_growth: int = setting(1, "meta-steps over which the horizon grows, evenly", low=1)
     horizon_shape: str = setting("uniform", "... or with this mean uniform from 1 on", choices=("normal", "uniform"))
     meta_batch: int = setting(8, "gradients averaged per meta-step", low=1, begins="meta-optimisation (Alg. 1, H.2)")
@@ -155,7 +155,7 @@ class Config:
     snapshot_steps: int = setting(2, "meta-steps from the untrained theta to the next averaged one kept in thetas/; 0 "
                                      "for none", low=0)
     snapshot_growth: float = setting(1.5, "... and from each kept theta to the next this many times as many; 1: as many",
-                                     low=1)
+                                     low=1, high=1e6)
     validate_steps: int = setting(15, "meta-steps between scores on the validation suite; 0 for never", low=0)
     validate_sets: sets_of_suite = setting(tuple(SETS), "its sets, separated by commas; what this machine lacks is left "
                                                         "out")

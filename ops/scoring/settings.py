@@ -33,7 +33,7 @@ class ScoreSettings:
     unlabelled: int = setting(None, "training images that features are learned from, without their labels, drawn at random "
                               "once; all where not given.  Labelled ones are drawn from all", low=2)
     batch_reference: int = setting(2000, "training examples whose batch-norm statistics are kept", low=2)
-    activation: str = setting("relu", "of the base model")
+    activation: str = setting("relu", "of base models that a rule trains; VAE and supervised networks have ReLU")
     permute: int = setting(None, "the inputs in a random order, another for each base model, as those of each task of "
                            "meta-training are: the orders' seed; in their own order where not given", low=0, metavar="SEED")
     tuned_ridge: bool = setting(False, "beside the paper's ridge of 0.1 in the readout one that is chosen on the training "
