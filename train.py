@@ -91,16 +91,12 @@ class Worker:
             [grad[name] * free for name, free in self.free.items()], [array for layer in phi_U for array in layer]))
         norm = length(gradient)
         finite = all(np.isfinite(a).all() for a in (J, norm, end))
-        accuracy = self.accuracy(phi_U, [a[-1] for a in labelled], task) if finite else 0.0
+        xa, ya, xb, yb = (a[-1] for a in labelled)
+        accuracy = um.accuracy(um.predictions(phi_U, xa, ya, xb, config.ridge), yb, task.classes) if finite else 0.0
         return {"J": J, "accuracy": accuracy, "finite": finite, "norm": norm,
                 "unrolls": unrolls, "horizon": horizon, "sizes": sizes, "set": task.set_name, "task": task.description,
                 "phi_norm": float(np.sqrt(np.mean(np.square(end)))),
                 "data_s": sampled - started, "unroll_s": time.perf_counter() - sampled}, gradient, end
-
-    def accuracy(self, phi, labelled, task):
-        """Few-shot accuracy of phi on labelled batches (xa, ya, xb, yb)."""
-        xa, ya, xb, yb = labelled
-        return um.accuracy(um.predictions(phi, xa, ya, xb, self.config.ridge), yb, task.classes)
 
     def validate(self, theta, **task):
         """J and accuracy of theta on a task of the suite."""

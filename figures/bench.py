@@ -6,7 +6,6 @@ both are measured in turn, several rounds, and the best of each counts.  A small
 several BLAS threads than on one, so the limit of N threads is the better of the two for each shape.
 The products, and whose they are, are those that a run of its own was seen to perform (`ops/rule/watch.py`).
 """
-import argparse
 import json
 import os
 import signal
@@ -21,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from figures.bench_cases import CASES, WIDE
-from ops.processes import ONE_THREAD
+from ops.command_line import chosen_from
 from ops.errors import InputError
-from ops.processes import usable_cores
+from ops.processes import ONE_THREAD, usable_cores
 from ops.rule.threads import VARIABLE
 from ops.scoring.flags import count, setting
 
@@ -38,17 +37,6 @@ REST = "tape and the rest"
 
 
 # --- The experiment -------------------------------------------------------------------------------
-
-
-def chosen_from(known):
-    """The parser of comma-separated names, each of them known."""
-    def names(text):
-        unknown = [name for name in text.split(",") if name not in known]
-        if unknown:
-            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is unknown; choose from {', '.join(known)}")
-        return tuple(dict.fromkeys(text.split(",")))
-
-    return names
 
 
 @dataclass(frozen=True)
@@ -235,18 +223,18 @@ def loop_numbers(records, settling=SETTLING_SECONDS):
             "seconds": span}
 
 
-def measure_loop(workers, seconds=LOOP_SECONDS, settling=SETTLING_SECONDS):
-    """`loop_numbers` of `seconds` of meta-training with the default settings, and "workers"."""
+def measure_loop(workers):
+    """`loop_numbers` of LOOP_SECONDS of meta-training with the default settings, and "workers"."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        options = ["--workers", str(workers), "--minutes", str(seconds / 60), "--checkpoint-minutes", "0"]
+        options = ["--workers", str(workers), "--minutes", str(LOOP_SECONDS / 60), "--checkpoint-minutes", "0"]
         process = _train(folder, options, _environment())
         try:
             _ended(process, folder)
         finally:
             _stop(process)
         lines = (folder / "runs/laptop/metrics.jsonl").read_text().splitlines()
-    return {"workers": workers} | loop_numbers([json.loads(line) for line in lines], settling)
+    return {"workers": workers} | loop_numbers([json.loads(line) for line in lines])
 
 
 # --- Wide models, and what it all ran on -----------------------------------------------------------

@@ -19,11 +19,11 @@ def seconds_of(action):
     return time.perf_counter() - begin
 
 
-def best_seconds(action, budget, least=3):
-    """The fastest of as many runs as fit `budget` seconds (at least `least`), after one to warm up."""
+def best_seconds(action, budget):
+    """The fastest of as many runs as fit `budget` seconds (at least 3), after one to warm up."""
     action()
     best, runs, start = np.inf, 0, time.perf_counter()
-    while runs < least or time.perf_counter() - start < budget:
+    while runs < 3 or time.perf_counter() - start < budget:
         best, runs = min(best, seconds_of(action)), runs + 1
     return best
 

@@ -31,16 +31,19 @@ class Settings(DataSettings):
     test_images: int = setting(2000, "test images of a draw's classes, about, drawn at random once", low=1)
 
 
-def cells(settings):
-    """Each data set's random start, baselines, then the rules.  InputError for what cannot be compared."""
+def cells(settings, updates={}):
+    """Each data set's random start, baselines, then the rules.  InputError for what cannot be compared.
+
+    updates: {baseline: so many}; else the method's own number.
+    """
     rules, found = score.rules_of(settings.theta, settings.lr, settings.norm_eps), []
+    updates = dict.fromkeys(("hebbian", "rectified"), settings.inner_steps) | updates
     start = {"dtype": str(next(iter(rules.values())).theta["merge"].dtype)}
     for name in settings.data:
         data = score.data_of(name, settings, absent=True)
         found += score.method_cells(data, settings, "random", start)
         for baseline in baselines_of(settings.baselines):
-            found += score.method_cells(data, settings, baseline, steps=(
-                [settings.inner_steps] if baseline in ("hebbian", "rectified") else None))
+            found += score.method_cells(data, settings, baseline, steps=[updates[baseline]] if baseline in updates else None)
         for label, rule in rules.items():
             found += score.method_cells(data, settings, "learned", rule._asdict(), [settings.inner_steps], label)
     return found
@@ -143,12 +146,19 @@ def _dress(figure, axes, numbers):
 
 
 def dress_accuracies(figure, axes, shots, high=1, columns=4, last=None):
-    """Dress axes of accuracies up to `high` and their figure: an entry of the legend for each label, `last` at its end."""
+    """Dress axes of accuracies up to `high`, and their figure as `legend`."""
     axes.set_ylim(0, high)
     axes.set_ylabel(f"accuracy, {shots} labelled examples per class")
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
-    handles, labels = axes.get_legend_handles_labels()
-    entries = dict(sorted(zip(labels, handles), key=lambda entry: entry[0] == last))
-    figure.legend(entries.values(), entries, loc="outside lower center", ncols=min(len(entries), columns), fontsize=9,
+    legend(figure, columns, last)
+
+
+def legend(figure, columns, last=None, fontsize=9):
+    """Under the figure, an entry for each label of any of its axes, `last` at the end."""
+    entries = {}
+    for axes in figure.get_axes():
+        entries |= dict(zip(*reversed(axes.get_legend_handles_labels())))
+    entries = dict(sorted(entries.items(), key=lambda entry: entry[0] == last))
+    figure.legend(entries.values(), entries, loc="outside lower center", ncols=min(len(entries), columns), fontsize=fontsize,
                   frameon=False)

@@ -1,13 +1,11 @@
 """What it costs: accuracy against meta-training core-hours, the paper's beside it; and seconds of each method to be as good."""
-import json
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from figures.snapshots import run_setting, snapshots
-from ops.errors import InputError
+from figures.training_curves import from_config
 from ops.processes import usable_cores
 from ops.scoring import score
 from ops.scoring.flags import setting
@@ -64,11 +62,7 @@ def measure(cell):
 
 def cores_of(settings):
     """--cores, else the --workers of the run, else what is usable here.  InputError without the run's config.json."""
-    try:
-        config = json.loads((Path(settings.run) / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{settings.run}/config.json: cannot be read ({error}); give a folder that train.py wrote") from error
-    return settings.cores or config.get("workers") or usable_cores()
+    return settings.cores or from_config(settings.run, lambda config: config["workers"]) or usable_cores()
 
 
 def numbers(settings, results):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from figures.training_curves import TRAINING, read_metrics
+from figures.training_curves import TRAINING, from_config, read_metrics
 from ops.engine.config import OPERATIONAL, as_json, make_config, written
 from ops.errors import InputError
 from ops.processes import usable_cores
@@ -47,12 +47,7 @@ def measure(cell):
     the least and the largest; move the largest change from one to the next; sets {name: mean margin}.
     Raises InputError for a run without config.json or such validations.
     """
-    path = Path(cell["run"]) / "config.json"
-    try:
-        config = dict(json.loads(path.read_text()))
-        config["seed"], config["workers"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path}: cannot be read as settings; give the folder of a run of train.py") from error
+    config = from_config(cell["run"], lambda config: config | {name: config[name] for name in ("seed", "workers")})
     train, scored = read_metrics(cell["run"], TRAINING, ("score", "step"))
     late = [record for record in scored if record["step"] >= LATE * train[-1]["step"]]
     try:
@@ -96,7 +91,7 @@ def _read_log(path):
         return {"base": as_json(make_config("laptop", {})), "runs": []}
     try:
         log = json.loads(Path(path).read_text())
-        table(log)
+        words(log)
         return {"base": dict(log["base"]), "runs": list(log["runs"])}
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a log of experiments; move it away") from error
@@ -108,12 +103,7 @@ def _short(value):
 
 
 def words(numbers):
-    """The table of README.md."""
-    return table(numbers)
-
-
-def table(numbers):
-    """Runs as a Markdown table; scores in points."""
+    """Runs as a Markdown table, that of README.md; scores in points."""
     sets = list(dict.fromkeys(name for run in numbers["runs"] for name in run["sets"]))
     head = ["run", "what was tried", "settings", "seed", "minutes x cores", "meta-steps", "score", "largest move", *sets]
     lines = [head, ["---"] * len(head)]

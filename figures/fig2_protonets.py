@@ -10,20 +10,20 @@ from ops.data import load_dataset
 from ops.data.imagenet16 import imagenet16_pool
 from ops.data.places import data_dir
 from ops.errors import InputError
-from ops.scoring.few_shot import few_shot_accuracy, mean_and_sem
+from ops.scoring.few_shot import few_shot_accuracy
 from ops.scoring.flags import counts, setting
 from ops.scoring.methods import Learned, method_colour, method_label
 from ops.scoring.methods.prototypical import QUERIES, WAYS, accuracy, episode, episode_rows, fitted
 from ops.scoring.methods.readout import reference_batch
 from ops.scoring.score import rule_at
 from ops.scoring.settings import BASELINE, BATCHES, HIDDEN_AND_OUTPUT, ORDER, PHI, TEST, ScoreSettings, default_theta
-from ops.scoring.tables import cell_text, table
+from ops.scoring.tables import cell_text, summary, table
 from ops.tasks.world import world_pools
 
 LAYERS = (128, 128, 128)
 TITLES = {"imagenet16": "ImageNet at 16x16", "world": "made silhouettes, 14x14 (no ImageNet needed)"}
 FAMILY = "silhouettes"  # of the world of tasks
-SHADES = {("prototypical", False): method_colour("prototypical"), ("prototypical", True): "#6d2f57"}
+SHADES = {("prototypical", True): "#6d2f57"}
 CURVE = (0.1, 0.25, 0.5, 0.75, 1.0)  # of the episodes: when held-out accuracy is measured
 
 
@@ -181,10 +181,7 @@ def numbers(settings, results):
 
 
 def _row(values):
-    if not values:
-        return {"mean": None, "sem": None, "n": 0}
-    mean, sem, n = mean_and_sem(np.array([values]))
-    return {"mean": mean, "sem": sem if np.isfinite(sem) else None, "n": n}
+    return summary(np.array([values])) if values else {"mean": None, "sem": None, "n": 0}
 
 
 def claim_of(found, shots):

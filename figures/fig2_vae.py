@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from figures.comparison import TITLES
+from figures.comparison import TITLES, legend
 from ops.data import load_dataset
 from ops.scoring.few_shot import accuracy_within, mean_and_sem
 from ops.scoring.flags import data_names, positive, setting
@@ -170,10 +170,7 @@ def draw(numbers):
         _draw_panel(above, below, panel)
     grid[0, 0].set_ylabel(f"accuracy,\n{numbers['shots']} labelled examples per class")
     grid[1, 0].set_ylabel("negative ELBO,\nnats per image")
-    entries = {}
-    for axes in grid[0]:
-        entries |= dict(zip(*reversed(axes.get_legend_handles_labels())))
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    legend(figure, 2)
     return figure
 
 

@@ -1,5 +1,4 @@
 """Meta-training curves (Fig. 3, App. 3): J over hours of meta-training, and of thetas on the way on single data sets."""
-import json
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +7,11 @@ import numpy as np
 
 import unsup_meta as um
 from figures import training_curves
-from figures.snapshots import chosen, in_words, loaded, run_setting, snapshots, updates
-from ops.errors import InputError
+from figures.snapshots import chosen, in_words, run_setting, snapshots, updates
 from ops.scoring.flags import data_names, setting
 from ops.scoring.methods import Learned
 from ops.scoring.objective import labelled_pairs, objectives
-from ops.scoring.score import data_of
+from ops.scoring.score import data_of, loaded
 from ops.scoring.settings import BATCHES, DRAWS, PHI, DataSettings, ScoreSettings
 from ops.scoring.tables import CLEAR, difference
 
@@ -52,7 +50,7 @@ def cells(settings):
 def measure(cell):
     """J [pairs] of a fresh phi after the updates, at most 10-way, 10 labelled examples per class."""
     rule, settings, data = Learned(**cell["rule"]), ScoreSettings(seed=cell["seed"]), cell["data"]
-    dataset, dtype = loaded(data["data"], data["data_dir"]), rule.theta["merge"].dtype
+    dataset, dtype = loaded(data), rule.theta["merge"].dtype
     pairs = labelled_pairs(dataset, settings.stream(DRAWS))
     phi = um.init_phi(settings.stream(PHI, cell["number"]), data["sizes"], dtype)
     phi = rule.apply(phi, dataset.x_train.astype(dtype, copy=False), range(cell["updates"]),
@@ -94,11 +92,8 @@ def panels_of(results, trained):
 
 
 def _trained(run):
-    """Names of the sets that a run trains on, from its config.json."""
-    try:
-        return [name for name, _ in json.loads((Path(run) / "config.json").read_text())["tasks"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{run}: no config.json of train.py in it ({error}); give the folder of a run") from error
+    """Names of the sets that a run trains on."""
+    return training_curves.from_config(run, lambda config: [name for name, _ in config["tasks"]])
 
 
 def _claim(log, panels):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from figures import comparison
 from figures.comparison import TITLES, dress_accuracies
 from ops.scoring import score
 from ops.scoring.flags import setting
@@ -34,20 +35,8 @@ class Settings(DataSettings):
 
 
 def cells(settings):
-    """Each data set's random start, baselines, then the rules.  InputError for what cannot be compared."""
-    rules, found = score.rules_of(settings.theta, settings.lr, settings.norm_eps), []
-    updates = {"vae": settings.vae_updates, "supervised": settings.supervised_updates} | dict.fromkeys(
-        ("hebbian", "rectified"), settings.inner_steps)
-    start = {"dtype": str(next(iter(rules.values())).theta["merge"].dtype)}
-    for name in settings.data:
-        data = score.data_of(name, settings, absent=True)
-        found += score.method_cells(data, settings, "random", start)
-        for baseline in score.baselines_of(settings.baselines):
-            steps = [updates[baseline]] if baseline in updates else None
-            found += score.method_cells(data, settings, baseline, steps=steps)
-        for label, rule in rules.items():
-            found += score.method_cells(data, settings, "learned", rule._asdict(), [settings.inner_steps], label)
-    return found
+    """As `comparison.cells`."""
+    return comparison.cells(settings, {"vae": settings.vae_updates, "supervised": settings.supervised_updates})
 
 
 def numbers(settings, results):

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 
 import unsup_meta as um
-from figures.snapshots import in_words, loaded, run_setting, snapshots, updates
+from figures.snapshots import in_words, run_setting, snapshots, updates
 from ops.data import MORE_DATASETS, few_shot_draw
 from ops.errors import InputError
 from ops.scoring.few_shot import RIDGE, few_shot_accuracy
 from ops.scoring.flags import setting
 from ops.scoring.methods import LOOKS, Learned
 from ops.scoring.objective import labelled_pairs, objectives
-from ops.scoring.score import data_of
+from ops.scoring.score import data_of, loaded
 from ops.scoring.settings import BATCHES, DRAWS, PHI, REFERENCE, DataSettings, ScoreSettings, limit_test
 
 PAPERS_STEPS = 5_000
@@ -65,7 +65,7 @@ def measure(cell):
     settings = ScoreSettings(seed=cell["seed"], shots=cell["shots"], test_images=cell["test_images"])
     rule = Learned(**cell["rule"]) if "rule" in cell else None
     dtype = rule.theta["merge"].dtype if rule else np.dtype("float32")
-    data = limit_test(loaded(cell["data"]["data"], cell["data"]["data_dir"]), settings)
+    data = limit_test(loaded(cell["data"]), settings)
     data = data._replace(x_train=data.x_train.astype(dtype, copy=False), x_test=data.x_test.astype(dtype, copy=False))
     rng = settings.stream(DRAWS)
     labelled, pairs = few_shot_draw(rng, data.y_train, settings.shots), labelled_pairs(data, rng, shots=settings.shots)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from figures import architectures
 from figures.architectures import (ArchitectureSettings, colours, difference, step_label, steps_in, steps_of,  # noqa: F401
                                    words)
-from ops.rule.activations import ACTIVATIONS, activation_named
+from ops.command_line import chosen_from
+from ops.rule.activations import ACTIVATIONS
 from ops.scoring.flags import setting
 from ops.scoring.score import measure  # noqa: F401  (part of an experiment)
 from ops.scoring.settings import HIDDEN_AND_OUTPUT
@@ -18,13 +19,11 @@ class Settings(ArchitectureSettings):
     """Activation functions."""
     activation: str = setting("relu", "each in turn", hidden=True)
     activations: tuple = setting(tuple(ACTIVATIONS), "activation functions, comma separated",
-                                 parse=lambda text: text.split(","), many=True)
+                                 parse=chosen_from(ACTIVATIONS), many=True)
 
 
 def cells(settings):
-    """As `architectures.architecture_cells`.  InputError for an unknown function."""
-    for name in settings.activations:
-        activation_named(name)
+    """As `architectures.architecture_cells`."""
     return architectures.architecture_cells(settings, [
         (name, HIDDEN_AND_OUTPUT[:-1], {"activation": name}, steps_of(settings)) for name in settings.activations])
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 import unsup_meta as um
-from figures.snapshots import in_words, loaded, run_setting, snapshots, updates
+from figures.snapshots import in_words, run_setting, snapshots, updates
 from ops.errors import InputError
 from ops.scoring.flags import data_names, setting
 from ops.scoring.methods import Learned
 from ops.scoring.methods.base_model import ordered
-from ops.scoring.score import data_of
+from ops.scoring.score import data_of, loaded
 from ops.scoring.settings import BATCHES, HIDDEN_AND_OUTPUT, PHI, REFERENCE, DataSettings, ScoreSettings
 
 PAPERS_STEPS = 10_000
@@ -43,33 +43,37 @@ def cells(settings):
         raise InputError(f"--data {unknown[0]}: no images here; choose from {', '.join(TITLES)}")
     thetas, found = snapshots(settings.run, settings.thetas), []
     rows = [(name, settings.permute) for name in settings.data] + [(NATURAL, None)] * (NATURAL in settings.data)
-    digests = {name: data_of(name, DataSettings(data_dir=settings.data_dir), absent=True).get("digest") for name in settings.data}
+    data = {name: data_of(name, DataSettings(data_dir=settings.data_dir), absent=True) for name in settings.data}
     for name, permute in rows:
         for theta in thetas:
             steps = updates(settings.inner_steps, PAPERS_STEPS, theta.rule.lr)
             found.append(theta.fields() | {"name": f"{name}{', natural order' * (permute is None)}, theta {theta.step}",
-                                           "data": name, "permute": permute, "seed": settings.seed, "updates": steps,
-                                           "data_dir": settings.data_dir, "digest": digests[name]})
+                                           "data": data[name], "permute": permute, "seed": settings.seed, "updates": steps})
     return found
 
 
 def measure(cell):
     """{"filters": `packed` of the first ones, "shape" [c, h, w], "template", "locality", "diversity": means over all filters}."""
-    rule, settings = Learned(**cell["rule"]), ScoreSettings(seed=cell["seed"], permute=cell["permute"])
-    dataset = loaded(cell["data"], cell["data_dir"])
-    shuffled = ordered(dataset, settings, 0)
-    inputs, dtype = dataset.x_train.shape[1], rule.theta["merge"].dtype
-    phi = um.init_phi(settings.stream(PHI, 0), [inputs, *HIDDEN_AND_OUTPUT], dtype)
-    phi = rule.apply(phi, shuffled.x_train.astype(dtype), range(cell["updates"]), settings.stream(BATCHES, 0))
-    marked = dataset._replace(x_train=np.arange(inputs)[None], x_test=np.arange(inputs)[None])
-    filters = np.empty((len(phi[0].b), inputs))
-    filters[:, ordered(marked, settings, 0).x_train[0]] = phi[0].W.T  # the order undone
+    settings, dataset = ScoreSettings(seed=cell["seed"], permute=cell["permute"]), loaded(cell["data"])
+    filters, inputs = first_filters(cell, settings, dataset, 0, HIDDEN_AND_OUTPUT), dataset.x_train.shape[1]
     images = dataset.x_train[settings.stream(REFERENCE).permutation(len(dataset.x_train))[:IMAGES]]
     channels = 3 if inputs in (3 * 16 ** 2, 3 * 32 ** 2) else 1
     side = round((inputs / channels) ** 0.5)
     shape = [channels, side, side]
     return {"filters": packed(filters[:ROWS ** 2]), "shape": shape, "template": template_score(filters, images),
             "locality": locality(filters.reshape(-1, *shape)), "diversity": diversity(filters)}
+
+
+def first_filters(cell, settings, dataset, seed, layers):
+    """W^1 of a base model after the cell's updates by its rule, as filters [units, N0] in the inputs' own order."""
+    rule, inputs = Learned(**cell["rule"]), dataset.x_train.shape[1]
+    dtype = rule.theta["merge"].dtype
+    phi = um.init_phi(settings.stream(PHI, seed), [inputs, *layers], dtype)
+    phi = rule.apply(phi, ordered(dataset, settings, seed).x_train.astype(dtype), range(cell["updates"]), settings.stream(BATCHES, seed))
+    marked = dataset._replace(x_train=np.arange(inputs)[None], x_test=np.arange(inputs)[None])
+    filters = np.empty((len(phi[0].b), inputs))
+    filters[:, ordered(marked, settings, seed).x_train[0]] = phi[0].W.T
+    return filters
 
 
 def packed(filters):
@@ -117,9 +121,9 @@ def numbers(settings, results):
     """
     rows = {}
     for result in results:
-        cell = result.cell
+        cell, name = result.cell, result.cell["data"]["data"]
         natural = "\nnatural order" * (cell["permute"] is None)
-        row = rows.setdefault((cell["data"], cell["permute"]), {"title": TITLES[cell["data"]] + natural, "panes": []})
+        row = rows.setdefault((name, cell["permute"]), {"title": TITLES[name] + natural, "panes": []})
         if result.error:
             row["error"] = result.error
         else:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from figures.comparison import TITLES
-from ops.errors import InputError
+from ops.command_line import chosen_from
 from ops.scoring import score
 from ops.scoring.flags import setting
 from ops.scoring.methods import method_colour
@@ -24,17 +24,14 @@ class Settings(DataSettings):
     data: tuple = setting(("mnist14", "fashion14", "cifar10", "omniglot"), "data sets, comma separated or repeated",
                           parse=lambda text: text.split(","), many=True, quick=("mnist14", "fashion14"), metavar="NAME")
     parts: tuple = setting(tuple(REST), f"what is taken out, comma separated, of: {', '.join(REST)}",
-                           parse=lambda text: text.split(","), many=True)
+                           parse=chosen_from(REST), many=True)
     ways: int = setting(10, "classes in a draw, drawn anew for each, if there are more", low=2)
     test_images: int = setting(2000, "test images of a draw's classes, about, drawn at random once", low=1)
     seeds: int = setting(3, "base models", low=1, quick=1)
 
 
 def cells(settings):
-    """Every theta on every data set, whole and without each part.  InputError for an unknown part, and as `score.cells`."""
-    unknown = [part for part in settings.parts if part not in REST]
-    if unknown:
-        raise InputError(f"--parts {unknown[0]}: unknown; choose from {', '.join(REST)}")
+    """Every theta on every data set, whole and without each part.  InputError as `score.cells`."""
     found = []
     for name in settings.data:
         data = score.data_of(name, settings, absent=True)

@@ -2,6 +2,7 @@
 import os
 import textwrap
 
+from figures.comparison import legend
 from ops.scoring import score
 from ops.scoring.methods import method_colour, method_label
 from ops.scoring.score import Settings, measure  # noqa: F401  (parts of an experiment)
@@ -45,12 +46,7 @@ def draw(numbers):
         _draw_panel(axes, panel)
     figure.get_axes()[0].set_ylabel("accuracy" + next((f", {p['shots']} labelled examples per class" for p in panels
                                                        if "shots" in p), ""))
-    entries = {}  # label -> what it looks like; panels share most of them
-    for axes in figure.get_axes():
-        for handle, label in zip(*axes.get_legend_handles_labels()):
-            entries.setdefault(label, handle)
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=2 * len(panels),
-                  fontsize=9, frameon=False)
+    legend(figure, 2 * len(panels))
     return figure
 
 

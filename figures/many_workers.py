@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 import unsup_meta as um
+from ops.command_line import chosen_from
 from ops.engine.config import PRESETS, make_config
 from ops.engine.live_tasks import draw_task
 from ops.engine.progress import Progress
-from ops.errors import InputError
 from ops.scoring.flags import counts, setting
 from ops.scoring.tables import table
 from ops.tasks.mixture import open_pools
@@ -30,8 +30,7 @@ COLOURS, LINES = ("#0072B2", "#D55E00", "#009E73"), ("-", "--")
 @dataclass(frozen=True)
 class Settings:
     """Which presets, how much is measured, how many workers are simulated."""
-    presets: tuple = setting(("laptop", "paper"), "comma separated", parse=lambda text: text.split(","), many=True,
-                             quick=("laptop",))
+    presets: tuple = setting(("laptop", "paper"), "comma separated", parse=chosen_from(PRESETS), many=True, quick=("laptop",))
     tasks: str = setting("glyphs", "tasks of the paper's preset here, which need no download")
     segments: int = setting(64, "segments that are timed, each of another task from its first step on", low=2, quick=8)
     timed: int = setting(1024, "gradients that the main process is timed in, in meta-steps of the preset's own size", low=1)
@@ -41,9 +40,7 @@ class Settings:
 
 
 def cells(settings):
-    """Of each preset its segments, and the main process either way.  InputError for an unknown one."""
-    if unknown := [name for name in settings.presets if name not in PRESETS]:
-        raise InputError(f"--presets {unknown[0]}: unknown; choose from {', '.join(PRESETS)}")
+    """Of each preset its segments, and the main process either way."""
     common = {"segments": settings.segments, "timed": settings.timed, "seed": settings.seed}
     return [common | {"name": f"{preset}, {what}", "preset": preset, "what": what,
                       "tasks": {} if preset == "laptop" else {"tasks": settings.tasks}}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from figures.comparison import TITLES
+from figures.comparison import TITLES, legend
 from ops.scoring import score
 from ops.scoring.flags import setting
 from ops.scoring.methods import method_colour
@@ -98,6 +98,5 @@ def draw(numbers):
                    f"{numbers['inner_steps']} inner steps", fontsize=8)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
-    entries = dict(zip(*reversed(axes.get_legend_handles_labels())))
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=2, fontsize=8.5, frameon=False)
+    legend(figure, 2, fontsize=8.5)
     return figure

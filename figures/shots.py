@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from figures.comparison import TITLES
+from figures.comparison import TITLES, legend
 from ops.errors import InputError
 from ops.scoring import score
 from ops.scoring.flags import counts, setting
@@ -96,7 +96,6 @@ def draw(numbers):
     """What `numbers` gives -> a Matplotlib Figure: a panel for each of PANELS, a line a method."""
     from matplotlib.figure import Figure
     figure = Figure(figsize=(11.0, 7.4), dpi=120, layout="constrained")
-    entries = {}
     for axes, (panel, text) in zip(figure.subplots(2, 2, sharey=True).flat, PANELS.items()):
         for method, curve in numbers["panels"][panel].items():
             axes.errorbar([p["value"] for p in curve], [p["mean"] for p in curve], [p["sem"] or 0 for p in curve],
@@ -112,13 +111,12 @@ def draw(numbers):
         axes.set_title(TITLES.get(_data(numbers, panel), _data(numbers, panel)).replace("\n", " "), fontsize=9.5)
         axes.set_ylim(0, 1)
         axes.grid(alpha=0.3)
-        entries |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels())}
         if not values:
             axes.text(0.5, 0.5, textwrap.fill("; ".join(numbers["failed"]), 50), transform=axes.transAxes, ha="center", fontsize=7)
     figure.supylabel("accuracy")
     figure.suptitle(f"mean and standard error; thetas: {numbers['thetas']}, base models: {numbers['seeds']}, draws: "
                     f"{numbers['draws']}; {numbers['inner_steps']} inner steps", fontsize=8.5)
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=4, fontsize=8.5, frameon=False)
+    legend(figure, 4, fontsize=8.5)
     return figure
 
 

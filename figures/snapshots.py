@@ -2,14 +2,12 @@
 
 Thetas lie in runs/NAME/thetas/theta-STEP.npz, see --snapshot-steps and --snapshot-growth of train.py.
 """
-import functools
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from figures.training_curves import TRAINING, read_metrics
-from ops.data import load_dataset
 from ops.engine.validation import kept
 from ops.errors import InputError
 from ops.scoring.flags import setting
@@ -17,7 +15,6 @@ from ops.scoring.methods import open_rule
 from ops.scoring.methods.base_model import PAPER
 
 FEWEST = 2
-loaded = functools.lru_cache(maxsize=1)(load_dataset)  # one data set is in memory at a time
 WANTED = "`python train.py --name NAME --snapshot-steps 2 --snapshot-growth 1.5`"
 
 

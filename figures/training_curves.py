@@ -56,6 +56,15 @@ def _check(where, record, fields):
             raise InputError(f"{where}: '{field}' is {said}; remove the line or give another run")
 
 
+def from_config(run, read):
+    """read(settings) of the run's config.json, {setting: value}.  InputError where that cannot be had."""
+    path = Path(run) / "config.json"
+    try:
+        return read(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path}: cannot be read as settings ({error}); give the folder of a run of train.py") from error
+
+
 def labels(runs):
     """A label for each of the folders: as much of the end of its path as tells it from the others."""
     parts = [Path(run).parts for run in runs]

@@ -4,14 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-import unsup_meta as um
-from figures.fig6_filters import packed, unpacked
-from figures.snapshots import in_words, loaded, run_setting, snapshots, updates
+from figures.fig6_filters import first_filters, packed, unpacked
+from figures.snapshots import in_words, run_setting, snapshots, updates
 from ops.scoring.flags import setting
-from ops.scoring.methods import Learned, method_colour
-from ops.scoring.methods.base_model import ordered
-from ops.scoring.score import data_of
-from ops.scoring.settings import BATCHES, PHI, DataSettings, ScoreSettings
+from ops.scoring.methods import method_colour
+from ops.scoring.score import data_of, loaded
+from ops.scoring.settings import DataSettings, ScoreSettings
 from ops.scoring.tables import CLEAR, summary
 
 PAPERS_STEPS = 10_000
@@ -19,6 +17,7 @@ SHOWN, HIDDEN_AND_OUTPUT = 16, (128, 128, 32)  # filters; below 200 units in two
 EVEN = 1 / 3  # a channel's share where none is preferred
 SHARES = {"collapse": "of the strongest channel in all squared weight (1 all alike, 1/3 none preferred)",
           "own": "of each filter's own strongest channel, a mean"}
+USES = ("figures/fig6_filters.py",)  # see `ops.scoring.runner`
 
 
 @dataclass(frozen=True)
@@ -36,24 +35,17 @@ class Settings:
 
 def cells(settings):
     """Each theta on each base model.  InputError as `snapshots`."""
-    digest = data_of(settings.data, DataSettings(data_dir=settings.data_dir), absent=True).get("digest")
+    data = data_of(settings.data, DataSettings(data_dir=settings.data_dir), absent=True)
     return [theta.fields() | {"name": f"theta {theta.step}, base model {k}", "number": k, "seed": settings.seed,
-                              "data": settings.data, "data_dir": settings.data_dir, "digest": digest,
-                              "updates": updates(settings.inner_steps, PAPERS_STEPS, theta.rule.lr)}
+                              "data": data, "updates": updates(settings.inner_steps, PAPERS_STEPS, theta.rule.lr)}
             for theta in snapshots(settings.run, settings.thetas) for k in range(settings.seeds)]
 
 
 def measure(cell):
     """{"filters": the first SHOWN, packed, "side", "collapse", "own": SHARES}."""
-    rule, settings, k = Learned(**cell["rule"]), ScoreSettings(seed=cell["seed"], permute=0), cell["number"]
-    dataset = loaded(cell["data"], cell["data_dir"])
-    inputs, dtype = dataset.x_train.shape[1], rule.theta["merge"].dtype
-    phi = um.init_phi(settings.stream(PHI, k), [inputs, *HIDDEN_AND_OUTPUT], dtype)
-    phi = rule.apply(phi, ordered(dataset, settings, k).x_train.astype(dtype), range(cell["updates"]), settings.stream(BATCHES, k))
-    marked = dataset._replace(x_train=np.arange(inputs)[None], x_test=np.arange(inputs)[None])
-    filters = np.empty((len(phi[0].b), inputs))
-    filters[:, ordered(marked, settings, k).x_train[0]] = phi[0].W.T  # the order undone
-    return {"filters": packed(filters[:SHOWN]), "side": round((inputs / 3) ** 0.5)} | shares(filters)
+    dataset = loaded(cell["data"])
+    filters = first_filters(cell, ScoreSettings(seed=cell["seed"], permute=0), dataset, cell["number"], HIDDEN_AND_OUTPUT)
+    return {"filters": packed(filters[:SHOWN]), "side": round((filters.shape[1] / 3) ** 0.5)} | shares(filters)
 
 
 def shares(filters):

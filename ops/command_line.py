@@ -22,6 +22,17 @@ class OneLineParser(argparse.ArgumentParser):
         raise InputError(f"{message} (`python {self.prog} --help` lists what there is)")
 
 
+def chosen_from(known):
+    """The parser of comma-separated names, each one of `known`: text -> tuple; ArgumentTypeError for another."""
+    def names(text):
+        found = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+        if unknown := [name for name in found if name not in known]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is unknown; choose from {', '.join(known)}")
+        return found
+
+    return names
+
+
 def exit_code(main):
     """What main() returns; CLOSED, without a word, if what it prints is no longer read (`| head`)."""
     with contextlib.suppress(AttributeError):

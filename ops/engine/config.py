@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ops.command_line import OneLineParser
+from ops.command_line import OneLineParser, chosen_from
 from ops.engine.left_out import PARTS, parts_of
 from ops.errors import InputError
 from ops.rule.hebbian import CHANNELS
@@ -36,14 +36,6 @@ def mixture(text):
         return tuple(parse_mixture(text))
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def sets_of_suite(text):
-    """Names of sets of the validation suite, separated by commas; ArgumentTypeError for others."""
-    names = tuple(part.strip() for part in text.split(",") if part.strip())
-    if unknown := [name for name in names if name not in SETS]:
-        raise argparse.ArgumentTypeError(f"set {unknown[0]!r} is unknown; give some of {', '.join(SETS)}")
-    return names
 
 
 def written(value):
@@ -157,7 +149,7 @@ class Config:
     snapshot_growth: float = setting(1.5, "... and from each kept theta to the next this many times as many; 1: as many",
                                      low=1, high=1e6)
     validate_steps: int = setting(15, "meta-steps between scores on the validation suite; 0 for never", low=0)
-    validate_sets: sets_of_suite = setting(tuple(SETS), "its sets, separated by commas; what this machine lacks is left "
+    validate_sets: chosen_from(SETS) = setting(tuple(SETS), "its sets, separated by commas; what this machine lacks is left "
                                                         "out")
     validate_tasks: int = setting(1, "tasks of each of its sets", low=1)
     validate_times: integers = setting((50, 150), "inner steps after which a task is scored, rising", low=1)
@@ -195,17 +187,15 @@ def help_of(f):
     return f"{f.metadata['help']} [laptop: {written(f.default) or 'none'}]"
 
 
-def add_flags(parser, names=None):
-    """A flag, `--like-this`, for each field of `Config` (or those named); one not given keeps the preset's value."""
+def add_flags(parser):
+    """A flag, `--like-this`, for each field of `Config`; one not given keeps the preset's value."""
     group = parser
     for f in dataclasses.fields(Config):
         if "begins" in f.metadata:
             group = parser.add_argument_group(f.metadata["begins"])
-        if names is None or f.name in names:
-            metavar = None if "choices" in f.metadata else {int: "N", float: "X"}.get(f.type, "TEXT")
-            group.add_argument("--" + f.name.replace("_", "-"), type=f.type, choices=f.metadata.get("choices"),
-                               metavar=metavar,
-                               default=argparse.SUPPRESS, help=help_of(f).replace("%", "%%"))
+        metavar = None if "choices" in f.metadata else {int: "N", float: "X"}.get(f.type, "TEXT")
+        group.add_argument("--" + f.name.replace("_", "-"), type=f.type, choices=f.metadata.get("choices"), metavar=metavar,
+                           default=argparse.SUPPRESS, help=help_of(f).replace("%", "%%"))
 
 
 def make_config(preset, overrides):

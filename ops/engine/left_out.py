@@ -1,7 +1,7 @@
 """Parts that a run does without (`--without`), to see what they are worth: weights of theta that are 0 and stay so, and others."""
-import argparse
-
 import numpy as np
+
+from ops.command_line import chosen_from
 
 PARTS = {"lateral": "planes 7 to 10", "conv-unit": "what the unit convolutions take from neighbours",
          "conv-batch": "what the batch convolutions take from neighbours",
@@ -9,11 +9,8 @@ PARTS = {"lateral": "planes 7 to 10", "conv-unit": "what the unit convolutions t
 
 
 def parts_of(text):
-    """Names of PARTS, comma separated; ArgumentTypeError for others."""
-    names = tuple(part.strip() for part in text.split(",") if part.strip())
-    if unknown := [name for name in names if name not in PARTS]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no part to leave out; give some of {', '.join(PARTS)}")
-    return names
+    """Names of PARTS, comma separated, or none; ArgumentTypeError for others."""
+    return chosen_from(PARTS)(text) if text.strip() else ()
 
 
 def free_weights(shapes, parts):

@@ -60,12 +60,12 @@ def matmul(a, b, out=None):
     return np.matmul(a, b, out=out)
 
 
-def product(a, b, out=None):
+def product(a, b):
     """a @ b of matrices, rows of a or columns of b shared among the threads."""
     (rows, inner), columns = a.shape, b.shape[1]
     if thread_count() == 1 or rows * inner * columns < WORTH_SHARING:
-        return matmul(a, b, out)
-    out = np.empty((rows, columns), a.dtype) if out is None else out
+        return matmul(a, b)
+    out = np.empty((rows, columns), a.dtype)
     if rows >= columns:
         in_parts(lambda i, k: matmul(a[i:k], b, out[i:k]), rows, rows * inner * columns)
     else:

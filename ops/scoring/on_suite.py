@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ops.command_line import chosen_from
 from ops.data import DATASETS, load_dataset
 from ops.data.pool import grouped
 from ops.errors import InputError
@@ -26,7 +27,7 @@ OUTPUTS = 32  # of base models, as `problem` has them
 class SuiteSettings:
     """Which tasks."""
     sets: tuple = setting((*SETS, *SHOWN), f"sets of the suite, and {', '.join(SHOWN)} (training splits, to be seen and "
-                          "never to choose by), comma separated or repeated", parse=lambda text: text.split(","),
+                          "never to choose by), comma separated or repeated", parse=chosen_from((*SETS, *SHOWN)),
                           many=True, quick=("heldout-letters", "vectors", SHOWN[0]))
     tasks: int = setting(2, "tasks of each set", low=1, quick=1)
     data_dir: str = setting(None, "where data files lie; else $UNSUP_META_DATA or ~/.cache/unsup_meta", metavar="PATH")
@@ -36,12 +37,10 @@ def suite_cells(settings, rules, times, networks):
     """Cells of the rules {label: Learned} on each task: after each of `times` updates of base models of `networks`.
 
     networks  {name: hidden layers of base models, in turn over sets and tasks, as `ops.tasks.measure.problem` wants}
-    A set that this machine lacks gives a cell that says so.  InputError for an unknown set.
+    A set that this machine lacks gives a cell that says so.
     """
     found = []
     for name in settings.sets:
-        if name not in SETS and name not in SHOWN:
-            raise InputError(f"--sets: {name!r} is unknown; choose from {', '.join((*SETS, *SHOWN))}")
         pools, why = _opened(name, settings.data_dir)
         if pools is None:
             found.append({"name": name, "set": name, "missing": why})

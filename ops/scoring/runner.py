@@ -249,8 +249,7 @@ def run_experiment(name, module, settings, picture, processes):
     text = f"drawn: {picture}, its numbers beside it"
     if hasattr(module, "words"):
         text = f"{module.words(numbers)}\n{text}"
-    encoding = sys.stdout.encoding or "utf-8"  # which may have no such characters
-    print(text.encode(encoding, "backslashreplace").decode(encoding))
+    print(text)
     if failed:
         raise InputError(f"{len(failed)} of {len(results)} cells failed, the first, {failed[0].cell['name']}: "
                          f"{failed[0].error}")

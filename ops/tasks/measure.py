@@ -113,22 +113,20 @@ def _per_draw(features, x):
     return features(x.reshape(-1, x.shape[-1])).reshape(x.shape[:2] + (-1,))
 
 
-def suite_scores(theta, lr, norm_eps, sets=tuple(SETS), tasks=2, times=(100, 300), hidden=HIDDEN, embedding=32, ridge=0.1,
-                 cosine=True, folder=None, update=None):
+def suite_scores(theta, lr, norm_eps, sets=tuple(SETS), tasks=2, times=(100, 300), folder=None, update=None):
     """Score theta {name: array} on `tasks` tasks of each set: {set: as `gathered`}, and "score" with its mean.
 
     lr, norm_eps  of the inner loop that theta was trained with
     sets          names among SETS; those that this machine lacks are left out
     times         updates after which is measured, rising
-    hidden        widths of hidden layers of the base models, in turn over sets and tasks
     folder        of data sets, as --data-dir
     update        as of `measure`
     """
     pools, _ = open_suite(folder, sets)
     found = {}
     for name in sets_of(pools):
-        problems = [problem(name, index, pools, hidden, embedding) for index in range(tasks)]
-        found[name] = gathered([measure(theta, p, times, lr, norm_eps, ridge, cosine, update) for p in problems],
+        problems = [problem(name, index, pools) for index in range(tasks)]
+        found[name] = gathered([measure(theta, p, times, lr, norm_eps, update=update) for p in problems],
                                [components_accuracy(p) for p in problems])
     return {"score": suite_score(found), "sets": found}
 

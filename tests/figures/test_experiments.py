@@ -75,7 +75,7 @@ def test_settings_of_another_day_are_compared_with_those_of_the_first(tmp_path, 
     found = add(str(folder))
     assert found["runs"][1]["settings"] == {"new": [["letters", 0.5]], "clip": 1.0}
     found["runs"].append(found["runs"][1] | {"name": "three"})
-    assert [line.split(" | ")[2] for line in experiments.table(found).splitlines()[2:]] == [
+    assert [line.split(" | ")[2] for line in experiments.words(found).splitlines()[2:]] == [
         "default", "`--clip 1.0` `--new letters:0.5`", "as two"]
 
 
@@ -109,4 +109,4 @@ def test_the_table_of_readme_is_that_of_the_log():
     log = Path(experiments.__file__).with_suffix(".json")
     if not log.exists():
         pytest.skip("there is no log yet")
-    assert experiments.table(json.loads(log.read_text())) in log.with_name("README.md").read_text()
+    assert experiments.words(json.loads(log.read_text())) in log.with_name("README.md").read_text()

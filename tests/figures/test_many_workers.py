@@ -5,7 +5,8 @@ import pytest
 from figures import many_workers
 from ops.engine.config import make_config
 from ops.scoring.runner import Result
-from small_data import refused, rng
+from small_data import rng
+from small_scores import refused_command
 
 
 @pytest.mark.parametrize("workers, main_s, rate", [(1, 0.0, 0.5), (50, 0.0, 25), (50, 0.01, 50 / 2.01), (1000, 0.01, 100)])
@@ -22,7 +23,7 @@ def test_age_is_the_meta_steps_that_others_make_meanwhile_and_old_gradients_do_n
     assert slow["rate"] < many_workers.simulated(64, [1.0, 10.0], 0.0, 8, 1000, 20_000, rng(0))["rate"]
 
 
-def test_what_is_measured_is_a_run_with_its_arrays(monkeypatch):
+def test_what_is_measured_is_a_run_with_its_arrays(monkeypatch, capsys):
     monkeypatch.setattr(many_workers, "make_config", lambda preset, changes: make_config(preset, changes | {
         "tasks": "letters", "meta_batch": 4, "live_tasks": 8}))
     settings = many_workers.Settings(presets=("laptop",), segments=2, timed=20, workers=(1, 64), gradients=200)
@@ -34,6 +35,6 @@ def test_what_is_measured_is_a_run_with_its_arrays(monkeypatch):
     for way in found["presets"]["laptop"]["ways"].values():
         assert 0 < way["main_ms"] < 1000 and np.all(np.array(way["rate"]) > 0) and len(way["staleness"]) == 2
     assert many_workers.draw(found) and "by value" in many_workers.words(found)
-    refused(["--presets pocket", "laptop"], many_workers.cells, many_workers.Settings(presets=("pocket",)))
+    refused_command(capsys, ["figure", "many-workers", "--presets", "pocket"], ["pocket", "laptop"])
     nothing = many_workers.numbers(settings, [Result(results[0].cell, None, "no data", 1.0)])
     assert many_workers.draw(nothing) and many_workers.words(nothing).endswith("no data")

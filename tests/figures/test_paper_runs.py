@@ -183,7 +183,7 @@ def test_colours_are_shares_of_squared_weight_with_the_inputs_order_undone(run, 
         rows = rng(seed).permutation(588)
         orders.append(rows)
         return dataset._replace(x_train=dataset.x_train[:, rows], x_test=dataset.x_test[:, rows])
-    monkeypatch.setattr(w2_colours, "ordered", ordered)
+    monkeypatch.setattr(fig6_filters, "ordered", ordered)
     monkeypatch.setattr(Learned, "apply", red)
     found = made("w2-colours", tmp_path, "--run", run, "--thetas", 2, "--seeds", 1)
     assert [t["collapse"]["mean"] for t in found["thetas"]] == [1, 1] and len(w2_colours.draw(found).axes) == 9
@@ -225,8 +225,9 @@ def test_cost_is_of_the_runs_hours_and_cores_and_of_seconds(run, few, tmp_path, 
         assert best >= found["target"] and found["to_target"][method] in curve["seconds"]
     assert found["thetas"][-1]["mean"] == found["curves"]["learned"]["accuracy"][-1]["mean"] and cost.draw(found)
     config = (run / "config.json").read_bytes()
-    (run / "config.json").unlink()
-    refused_command(capsys, ["figure", "cost", "--run", str(run), "--data", str(few)], ["config.json"])
+    for damage in ((run / "config.json").unlink, lambda: (run / "config.json").write_text("[]")):
+        damage()
+        refused_command(capsys, ["figure", "cost", "--run", str(run), "--data", str(few)], ["config.json"])
     (run / "config.json").write_bytes(config)
 
 
@@ -309,7 +310,7 @@ def test_noise_and_another_phi_are_no_rise_and_no_fall():
 def test_other_images_of_a_name_are_other_cells(run, tmp_path, monkeypatch):
     cells = lambda name: fig6_filters.cells(fig6_filters.Settings(run=str(run), data=("mnist14",)))
     monkeypatch.setattr(fig6_filters, "data_of", lambda *_, **__: {"digest": "a"})
-    assert {cell["digest"] for cell in cells("a")} == {"a"}
+    assert {cell["data"]["digest"] for cell in cells("a")} == {"a"}
 
 
 def test_J_turns_where_the_last_theta_is_clearly_above_the_lowest(run):

@@ -6,21 +6,17 @@ import numpy as np
 import unsup_meta as um
 from ops.scoring.few_shot import few_shot_objective, labelled_points
 from ops.scoring.methods.network import batch_rows, cross_entropy_of, evaluated, init_layers, outputs, trained
-from ops.scoring.methods.readout import reference_batch
 from ops.scoring.settings import BASELINE, DRAWS
 
 BATCH = 32
-RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)  # the grid of which the paper's authors took the best on the test split
 
 
 class Supervised(NamedTuple):
     """A fresh network for each draw of labelled points; its head is the readout, so that all readouts are the same.
 
-    lr         Adam's
-    reference  test-time batch-norm statistics of D11's unlabelled reference batch; else of all labelled points
+    lr: Adam's.  Test-time batch-norm statistics are those of all labelled points.
     """
     lr: float = 3e-3
-    reference: bool = False
     seeded = True
     updates = 10_000
 
@@ -39,7 +35,6 @@ class Supervised(NamedTuple):
         """[points, 1] accuracies of one draw; [points, 2] with J of a ridge readout of the outputs below the head, if asked for."""
         x, y, asked = dataset.x_train[rows], target[dataset.y_train[rows]], target[dataset.y_test] >= 0
         x_test, y_test = dataset.x_test[asked], target[dataset.y_test[asked]]
-        statistics = reference_batch(dataset.x_train, settings) if self.reference else x
         layers = init_layers(rng, [*sizes, target.max() + 1], x.dtype)
 
         def draw():
@@ -48,10 +43,10 @@ class Supervised(NamedTuple):
 
         found = []
         for layers in trained(cross_entropy, layers, draw, lambda t: self.lr, steps, "supervised"):
-            found.append([(evaluated(layers, x_test, statistics).argmax(axis=1) == y_test).mean()])
+            found.append([(evaluated(layers, x_test, x).argmax(axis=1) == y_test).mean()])
             if settings.objective:
                 below = [(*layer, None) for layer in layers[:-1]]
-                train, test = (um.features(below, of, statistics) for of in (x, x_test))
+                train, test = (um.features(below, of, x) for of in (x, x_test))
                 found[-1] += few_shot_objective(train, y, test, y_test, settings.shots, 1, settings.stream(DRAWS)).tolist()
         return found
 
