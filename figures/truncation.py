@@ -86,7 +86,8 @@ def unpacked(text):
 
 
 def numbers(settings, results):
-    """{theta: {"truncated": {U: {"cosine", "low", "high", "ratio", "of_mean", "between"}}, "evolution": {name: ...}, "seconds"}}.
+    """{theta: {"truncated": {U: {"cosine", "worst", "low", "high", "ratio", "of_mean", "between"}}, "evolution": {name: ...},
+    "length", "longest": of whole gradients, "seconds"}}.
 
     Medians over states, "low" and "high" quartiles.  Of gradients brought to length 1, so that none outweighs the others: "of_mean",
     the cosine of their means over states; "between", the mean cosine of two states.  "bias" and "variance" are in units of the
@@ -101,13 +102,14 @@ def numbers(settings, results):
         whole = settings.whole
         mean, n, truncated = {U: (of / length[U][:, None]).mean(axis=0) for U, of in g.items()}, len(values), {}
         for U, of in g.items():
-            low, middle, high = np.quantile(list(map(cosine, of, g[whole])), (0.25, 0.5, 0.75)).tolist()
-            truncated[U] = {"low": low, "cosine": middle, "high": high, "ratio": float(np.median(length[U] / length[whole])),
+            worst, low, middle, high = np.quantile(list(map(cosine, of, g[whole])), (0, 0.25, 0.5, 0.75)).tolist()
+            truncated[U] = {"worst": worst, "low": low, "cosine": middle, "high": high, "ratio": float(np.median(length[U] / length[whole])),
                             "of_mean": cosine(mean[U], mean[whole]), "between": float((n * mean[U] @ mean[U] - 1) / max(1, n - 1))}
         evolution = {name: {what: median(lambda v: v["evolution"][name][what]) for what in ("bias", "variance")} | {"cosines": {
             k: median(lambda v: v["evolution"][name]["cosines"][k]) for k in values[0]["evolution"][name]["cosines"]}}
             for name in EVOLUTION}
-        thetas[label] = {"truncated": truncated, "evolution": evolution, "states": n, "length": float(np.median(length[whole])),
+        thetas[label] = {"truncated": truncated, "evolution": evolution, "states": n,
+                         "length": float(np.median(length[whole])), "longest": float(length[whole].max()),
                          "seconds": {name: median(lambda v: v["seconds"][name]) for name in values[0]["seconds"]}}
     return {"thetas": thetas, "failed": [r.error for r in results if r.error]} | {
         name: getattr(settings, name) for name in ("whole", "segment", "sigma", "pairs")}
@@ -119,7 +121,7 @@ def words(numbers):
     for label, found in numbers["thetas"].items():
         rows = {f"U = {U}": [f"{v['cosine']:+.2f} ({v['low']:+.2f} to {v['high']:+.2f})", f"{v['ratio']:.2g}", f"{v['of_mean']:+.2f}",
                              f"{v['between']:+.2f}", f"{found['seconds'][f'U = {U}']:.1f}"] for U, v in found["truncated"].items()}
-        lines += [f"{label}: against U = {numbers['whole']}, of length {found['length']:.2g}; medians of {found['states']} states",
+        lines += [f"{label}: against U = {numbers['whole']}, of length {found['length']:.3g} (longest {found['longest']:.3g}); medians of {found['states']} states",
                   table(["cosine (quartiles)", "length ratio", "of the means", "of two states", "seconds"], rows)]
         counts = list(next(iter(found["evolution"].values()))["cosines"])
         rows = {name: [*(f"{v['cosines'][k]:+.3f}" for k in counts), f"{v['bias']:.2g}", f"{v['variance']:.2g}",
