@@ -113,8 +113,10 @@ class Pools(Jobs):
     def _open(self):
         """Start workers one after another, apart from the main thread: there may be no room for one until a machine joins.
 
-        So a pool never installs handlers of signals either, which only the main thread can.
+        So a pool never installs handlers of signals either, which only the main thread can.  What this thread starts comes up deaf
+        to Ctrl-C, until `_begin` has it ignored.
         """
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         while (number := self._wanted.get()) is not None and not self._closed.is_set():
             try:
                 self._inbox.put((self._admit, number, self._kind(1, _begin, self._arguments)))
