@@ -70,6 +70,7 @@ def numbers(settings, results):
     "name", "hypothesis", "seed" and "cores".  InputError if no run is to be had.
     """
     log = _read_log(settings.log)
+    base = as_json(make_config("laptop", {})) | log["base"]  # of a setting that came later, its default
     runs = {run["name"]: run for run in log["runs"]}
     for r in results:
         if not r.error:
@@ -79,7 +80,7 @@ def numbers(settings, results):
             runs[name] = {"name": name, "hypothesis": settings.hypothesis or before["hypothesis"], "seed": config["seed"],
                           "cores": settings.cores or config["workers"] or usable_cores(),
                           "settings": {key: _short(value) for key, value in config.items()
-                                       if key not in NO_PART and value != log["base"].get(key)}} | found
+                                       if key not in NO_PART and value != base.get(key)}} | found
     if not runs:
         raise InputError(f"{settings.log} holds no run yet; give the folders of some")
     return {"base": log["base"], "runs": list(runs.values())}

@@ -56,14 +56,23 @@ def test_a_run_is_what_its_folder_says(tmp_path, add, capsys):
 def test_rows_stay_and_a_run_given_again_is_brought_up_to_date(tmp_path, add, monkeypatch):
     first = run(tmp_path / "a" / "one", [0.5, 0.5, 0.5, 0.5])
     before = add(first, "--hypothesis", "first")
-    monkeypatch.setattr(experiments, "make_config", lambda *_: pytest.fail("the base is that of the log's beginning"))
+    monkeypatch.setattr(experiments, "make_config", lambda *_: make_config("laptop", {"max_units": 64}))  # defaults of later
     both = add(run(tmp_path / "a" / "two", [0.25], max_units=64), "--cores", "2")
     assert both["runs"][0] == before["runs"][0] and both["base"] == before["base"]
+    assert both["runs"][1]["settings"] == {"max_units": 64}
     assert [(r["name"], r["hypothesis"], r["cores"], r["move"]) for r in both["runs"]] == [
         ("one", "first", 3, 0.0), ("two", "", 2, None)]
     again = add(run(tmp_path / "b" / "one", [0.75]))
     assert [(r["name"], r["hypothesis"], r["score"]) for r in again["runs"]] == [("one", "first", 0.75), ("two", "", 0.25)]
     assert add()["runs"] == again["runs"]
+
+
+def test_a_setting_that_came_after_the_log_is_told_where_it_is_not_the_default(tmp_path, add):
+    log = add(run(tmp_path / "one", [0.5]))
+    del log["base"]["clip"]
+    (tmp_path / "experiments.json").write_text(json.dumps(log))
+    add(run(tmp_path / "two", [0.5]))
+    assert [r["settings"] for r in add(run(tmp_path / "three", [0.5], clip=2.0))["runs"]] == [{}, {}, {"clip": 2.0}]
 
 
 def test_settings_of_another_day_are_compared_with_those_of_the_first(tmp_path, add):
