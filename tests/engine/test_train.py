@@ -159,7 +159,7 @@ def test_a_theta_that_does_not_fit_is_told_with_the_mend_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("arguments, word", [
-    (["--preset", "pocket"], "preset"), (["--no-such-flag"], "--no-such-flag"), (["--hdims", "many"], "--hdims"),
+    (["--preset", "pocket"], "preset"), (["--no-such-flag"], "--no-such-flag"), (["--hdims", "many"], "--hdims"), (["--horizon-start", "1e308"], "1000000000"),
     (["--hdims", "3"], "--theta-start rectified needs 4"), (["--hdims", "1", "--theta-start", "hebbian"], "hebbian needs 2"),
     (["--batch-size", "1"], "--batch-size"), (["--min-layers", "3", "--max-layers", "2"], "--max-layers"),
     (["--unroll-start", "5"], "--unroll-start"), (["--meta-lr", "1e-3,1e-4"], "--meta-lr"),

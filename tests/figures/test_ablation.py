@@ -42,6 +42,13 @@ def test_medians_ranges_and_changes_are_of_meta_seeds():
     assert ablation.draw({"variants": {}, "meta_steps": 1, "meta_seeds": 1, "failed": []}) and np.isfinite(found["change"])
 
 
+def test_what_lies_outside_the_picture_is_told_as_a_number():
+    spread = lambda value: {"suite": {"median": value, "values": [value], "change": None}}
+    values = {ablation.WHOLE: spread(0.02), "near": spread(-0.03), "below": spread(-0.269), "above": spread(0.5)}
+    axes, = ablation.draw({"variants": values, "meta_steps": 1, "meta_seeds": 1}).axes
+    assert [text.get_text() for text in axes.texts] == ["-0.269", "0.500"] and axes.get_xlim()[0] < -0.03
+
+
 @pytest.mark.parametrize("name", ablation.VARIANTS)
 def test_every_variant_is_a_run_that_train_accepts_and_differs(name):
     config = lambda arguments: parse(["--name", "none-such", *arguments])[0]

@@ -3,7 +3,7 @@ import numpy as np
 
 import unsup_meta as um
 from figures import truncation
-from ops.engine.estimators import Truncated, UnrolledTask, told
+from ops.engine.estimators import Truncated, UnrolledTask, cosine, told
 from ops.scoring.methods import Learned
 from ops.scoring.runner import Result
 from small_data import open_tasks, refused, rng, small_theta
@@ -42,6 +42,9 @@ def test_numbers_are_of_gradients_and_can_be_drawn():
     found = truncation.numbers(truncation.Settings(whole=8, lengths=(1,)), results)
     short = found["thetas"]["a"]["truncated"][1]
     assert np.isclose(short["cosine"], 1) and np.isclose(short["ratio"], 0.5) and 0.9 < short["of_mean"] <= 1 + 1e-9
+    pairs = [cosine(a, b) for i, a in enumerate(whole) for b in whole[:i]]  # whose mean is that of all five
+    assert np.isclose(short["between"], np.mean(pairs)) and np.isclose(short["worst"], 1)
+    assert np.isclose(found["thetas"]["a"]["longest"], np.linalg.norm(whole, axis=1).max())
     assert truncation.draw(found) and "persistent" in truncation.words(found) and "state 5" in truncation.words(found)
     none = truncation.numbers(truncation.Settings(), results[-1:])
     assert truncation.draw(none) and truncation.words(none) == "a, state 5: not finite"
